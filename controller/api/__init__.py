@@ -1,0 +1,1 @@
+"""The API server: objects, store, server, client, manifests, errors."""

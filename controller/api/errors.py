@@ -1,0 +1,119 @@
+"""Every error podwire raises on purpose, in one tree.
+
+    PodwireError                what went wrong, to which object, and what to do now
+    ├── UserError               the input is wrong: exit code 2, one sentence, nothing left behind
+    │   ├── ManifestError       a document of a YAML file: names file, document, field, reason
+    │   └── UsageError          a flag, a name or a combination on the command line
+    ├── MachineError             the machine lacks something: says what to install or to start
+    ├── ApiError                an answer of the API server that is not 2xx; carries the Status object
+    │   ├── NotFound            404
+    │   ├── AlreadyExists       409, reason AlreadyExists
+    │   ├── Conflict            409, reason Conflict
+    │   ├── Expired             410: list again
+    │   └── Invalid             422: names every field that is wrong
+    └── NotSettled              the lab did not come to rest in time: names who is behind and by how much
+
+Our own bugs are assertions, never one of these.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PodwireError(Exception):
+    """Base of the tree; ``str(error)`` is one sentence a user can act on."""
+
+    exit_code = 1
+
+
+class UserError(PodwireError):
+    """The user's input is wrong; nothing was changed."""
+
+    exit_code = 2
+
+
+class UsageError(UserError):
+    """A flag, a name or a combination on the command line is wrong."""
+
+
+class ManifestError(UserError):
+    """One document of a manifest is wrong.
+
+    ``file`` is the path as the user gave it, ``document`` counts from 1, ``field`` is a JSON path
+    like ``spec.ports[0].nodePort`` (or empty when the whole document is meant).
+    """
+
+    def __init__(self, reason: str, *, file: str = "", document: int = 0, field: str = "") -> None:
+        self.reason, self.file, self.document, self.field = reason, file, document, field
+        where = file + (f", document {document}" if document else "")
+        super().__init__(": ".join(part for part in (where, field, reason) if part))
+
+
+class MachineError(PodwireError):
+    """The machine lacks a program, a kernel option or a right; the text says what to do."""
+
+    exit_code = 2
+
+
+class NotSettled(PodwireError):
+    """The lab did not come to rest in time."""
+
+
+class ApiError(PodwireError):
+    """An answer of the API server that is not 2xx. ``status`` is its ``Status`` object."""
+
+    code = 500
+    reason = "InternalError"
+
+    def __init__(self, message: str, status: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.status = status or {}
+
+
+class BadRequest(ApiError):
+    """The request itself cannot be understood."""
+
+    code, reason = 400, "BadRequest"
+
+
+class NotFound(ApiError):
+    """There is no such object."""
+
+    code, reason = 404, "NotFound"
+
+
+class MethodNotAllowed(ApiError):
+    """The resource exists, but not this verb on it."""
+
+    code, reason = 405, "MethodNotAllowed"
+
+
+class AlreadyExists(ApiError):
+    """An object of that name exists."""
+
+    code, reason = 409, "AlreadyExists"
+
+
+class Conflict(ApiError):
+    """The object changed since it was read."""
+
+    code, reason = 409, "Conflict"
+
+
+class Expired(ApiError):
+    """The history before that resourceVersion is gone: list again."""
+
+    code, reason = 410, "Expired"
+
+
+class UnsupportedMediaType(ApiError):
+    """The body is in a format the server does not read."""
+
+    code, reason = 415, "UnsupportedMediaType"
+
+
+class Invalid(ApiError):
+    """The object breaks a rule of its kind."""
+
+    code, reason = 422, "Invalid"

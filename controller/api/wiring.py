@@ -1,0 +1,46 @@
+"""What both sides of the wire agree on: ranges, virtual addresses, MACs, annotation names.
+
+The topology builds its links from these, the kubeproxy its flows. Pure values and functions; what
+a particular cluster looks like (how many nodes, which names) belongs to ``topo.plan``.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+NODE_NET = IPv4Network("192.168.49.0/24")
+POD_NET = IPv4Network("10.244.0.0/16")
+SERVICE_NET = IPv4Network("10.96.0.0/12")
+LOAD_BALANCER_NET = IPv4Network("203.0.113.0/24")
+OUTSIDE_NET = IPv4Network("198.51.100.0/24")
+NODE_PORTS = range(30000, 32768)
+
+GATEWAY = IPv4Address("169.254.1.1")
+"""The one gateway every host sees: each bridge answers ARP for it, hosts are routed, nothing floods."""
+NODE_PORT_VIRTUAL = IPv4Address("169.254.0.252")
+"""Where nft in a node's namespace sends NodePort traffic of the node itself, localhost included."""
+HAIRPIN_VIRTUAL = IPv4Address("169.254.0.253")
+"""Source of a connection that returns to where it came from, so that the reply passes the bridge."""
+
+ANNOTATION = "podwire.dev/"
+INTERFACE = ANNOTATION + "interface"
+"""On a Pod: the name of its port on the node's bridge."""
+DATAPATH_ID = ANNOTATION + "datapath-id"
+"""On a Node: the 16 hex digits by which its bridge presents itself to the controller."""
+HOST_INTERFACE = ANNOTATION + "host-interface"
+"""On a Node: the bridge port that leads to the node's own network namespace."""
+UPLINK_INTERFACE = ANNOTATION + "uplink-interface"
+"""On a Node: the bridge port that leads to the fabric router."""
+
+
+def mac_of(address: IPv4Address | str) -> str:
+    """The MAC of the interface that carries an IPv4 address: ``0a:58`` and its four bytes.
+
+    Locally administered, unicast, and readable in a capture: 10.244.1.5 is ``0a:58:0a:f4:01:05``.
+    """
+    return ":".join(f"{byte:02x}" for byte in (0x0A, 0x58, *IPv4Address(address).packed))
+
+
+GATEWAY_MAC = mac_of(GATEWAY)
+FABRIC_MAC = mac_of("169.254.1.2")
+"""Every interface of the fabric router that leads to a node or a client."""

@@ -1,0 +1,1 @@
+"""kube-proxy as an OpenFlow pipeline: Services and endpoints in, flows and groups out."""

@@ -1,0 +1,1 @@
+"""The control loops of kube-controller-manager that Services need, each a pure reconcile."""

@@ -1,0 +1,1 @@
+"""Probes that send packets and look at what comes back."""

@@ -1,0 +1,35 @@
+"""Package metadata; ``./lab`` reads the dependencies from here."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="podwire",
+    version="0.1.0",
+    description="Kubernetes Services, packet by packet: a Mininet lab with an OpenFlow kube-proxy",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["topo*", "controller*", "scenarios*"]),
+    package_data={"controller.api": ["schemas/*"], "scenarios": ["manifests/*.yaml"]},
+    install_requires=[
+        "os-ken>=4.2,<5",
+        "aiohttp>=3.9",
+        "PyYAML>=6",
+        "scapy>=2.5",
+        "rich>=13",
+        "setuptools>=68; python_version >= '3.12'",  # mininet imports distutils
+    ],
+    extras_require={
+        "test": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "hypothesis>=6.100",
+            "ruff>=0.6",
+            "mypy>=1.11",
+            "import-linter>=2",
+            "types-PyYAML",
+        ],
+        "ryu": ["ryu==4.34"],  # built with setuptools<68, see README
+    },
+)
