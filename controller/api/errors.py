@@ -6,11 +6,17 @@
     │   └── UsageError          a flag, a name or a combination on the command line
     ├── MachineError             the machine lacks something: says what to install or to start
     ├── ApiError                an answer of the API server that is not 2xx; carries the Status object
+    │   ├── BadRequest          400
+    │   ├── Forbidden           403: not now or not there (a namespace that is being terminated)
     │   ├── NotFound            404
+    │   ├── MethodNotAllowed    405
     │   ├── AlreadyExists       409, reason AlreadyExists
     │   ├── Conflict            409, reason Conflict
     │   ├── Expired             410: list again
-    │   └── Invalid             422: names every field that is wrong
+    │   ├── UnsupportedMediaType 415
+    │   ├── Invalid             422: names every field that is wrong
+    │   └── Timeout             504
+    ├── Unreachable             the API server does not answer (it is down, or was never started)
     └── NotSettled              the lab did not come to rest in time: names who is behind and by how much
 
 Our own bugs are assertions, never one of these.
@@ -77,6 +83,12 @@ class BadRequest(ApiError):
     code, reason = 400, "BadRequest"
 
 
+class Forbidden(ApiError):
+    """The server understands and refuses."""
+
+    code, reason = 403, "Forbidden"
+
+
 class NotFound(ApiError):
     """There is no such object."""
 
@@ -117,3 +129,13 @@ class Invalid(ApiError):
     """The object breaks a rule of its kind."""
 
     code, reason = 422, "Invalid"
+
+
+class Timeout(ApiError):
+    """What was waited for did not happen in time."""
+
+    code, reason = 504, "Timeout"
+
+
+class Unreachable(PodwireError):
+    """The API server does not answer at its socket."""
