@@ -124,6 +124,4 @@ BY_PATH: Mapping[tuple[str, str, str], Kind] = MappingProxyType(
 )
 """(group, version, plural) -> row."""
 
-GROUP_VERSIONS: tuple[tuple[str, str], ...] = tuple(
-    dict.fromkeys((row.group, row.version) for row in _ROWS)
-)
+GROUP_VERSIONS: tuple[tuple[str, str], ...] = tuple(dict.fromkeys((row.group, row.version) for row in _ROWS))

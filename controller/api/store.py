@@ -76,6 +76,16 @@ class Store:
                 return [*held.values()]
             return [obj for (space, _), obj in held.items() if space == namespace]
 
+    def bodies(self, kind: str, namespace: str | None = None) -> builtins.list[bytes]:
+        """The same objects as JSON, ready for the wire."""
+        query = "SELECT body FROM objects WHERE kind=?"
+        with self.lock:
+            if namespace:
+                rows = self._database.execute(query + " AND namespace=? ORDER BY name", (kind, namespace))
+            else:
+                rows = self._database.execute(query + " ORDER BY namespace, name", (kind,))
+            return [body for (body,) in rows]
+
     def count(self, kind: str) -> int:
         return len(self._kinds.get(kind, {}))
 

@@ -1,0 +1,226 @@
+"""The API server's process: a Unix socket, HTTP, and the managers beside the store.
+
+    python -m controller.api.server --socket RUN/api.sock --db RUN/store.db [--no-managers]
+
+The only module that imports aiohttp. It turns requests into ``verbs.Call`` and watches into chunks;
+what they mean is decided there. Handlers run in one thread; the managers have their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from controller.api import routes, verbs
+from controller.api.errors import ApiError, BadRequest, PodwireError
+from controller.api.history import encode
+from controller.api.progress import Progress, not_settled
+from controller.api.registry import Registry
+from controller.api.status import status_for, status_of
+from controller.api.store import Store
+from controller.api.watch import Hub, watch_request
+
+_JSON = "application/json"
+_DEFAULT_SETTLE = 30
+
+
+class Server:
+    """HTTP on a registry. ``start`` serves, ``stop`` ends every watch and closes the socket."""
+
+    def __init__(self, registry: Registry, socket: Path) -> None:
+        self.registry = registry
+        self.progress = Progress()
+        self._socket = socket
+        self._reported = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._hub = Hub(registry.store)
+        # Without handler_cancellation a watch whose client left lives until the next write.
+        self._runner = web.ServerRunner(
+            web.Server(self._handle, handler_cancellation=True, access_log=None), shutdown_timeout=0.1
+        )
+
+    async def start(self) -> None:
+        await self._runner.setup()
+        self._socket.unlink(missing_ok=True)
+        before = os.umask(0o177)  # the socket is born 0600
+        try:
+            await web.UnixSite(self._runner, str(self._socket)).start()
+        finally:
+            os.umask(before)
+
+    async def stop(self) -> None:
+        self._hub.close()
+        await self._runner.cleanup()
+        self._socket.unlink(missing_ok=True)
+
+    def report(self, component: str, version: int) -> None:
+        """A component's progress, from any thread (the managers call this in-process)."""
+        self._loop.call_soon_threadsafe(self._report, component, version)
+
+    def _report(self, component: str, version: int) -> None:
+        self.progress.report(component, version)
+        reported, self._reported = self._reported, asyncio.Event()
+        reported.set()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except ApiError as error:
+            return _response(error.code, encode(status_for(error)))
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            message = f"Internal error occurred: {type(error).__name__}: {error}"
+            return _response(500, encode(status_of(500, "InternalError", message)))
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, query = request.path, request.query
+        if path.startswith("/podwire/v1/"):
+            return await self._side_channel(request, path.removeprefix("/podwire/v1/"))
+        if request.method == "GET" and "watch" in query and routes.flag(query, "watch"):
+            return await self._watch(request)
+        body = await _body(request)
+        call = verbs.Call(
+            method=request.method,
+            path=path,
+            query=query,
+            content_type=_content_type(request, body),
+            body=body,
+        )
+        answer = verbs.answer(self.registry, call)
+        return _response(answer.code, answer.body, content_type=answer.content_type, warnings=answer.warnings)
+
+    async def _watch(self, request: web.BaseRequest) -> web.StreamResponse:
+        target = routes.parse_path(request.path)
+        wanted = watch_request(target.kind, target.namespace, target.name, request.query)
+        response = web.StreamResponse(headers={"Content-Type": _JSON})
+        response.enable_chunked_encoding()
+        async with contextlib.aclosing(self._hub.stream(wanted)) as chunks:
+            first = await anext(chunks)  # raises 410 before any header is sent
+            await response.prepare(request)
+            if first:
+                await response.write(first)
+            async for chunk in chunks:
+                await response.write(chunk)
+        return response
+
+    async def _side_channel(self, request: web.BaseRequest, word: str) -> web.StreamResponse:
+        if word == "progress" and request.method == "POST":
+            report = verbs.parse_json(await _body(request))
+            if not isinstance(report, dict) or not isinstance(report.get("resourceVersion"), int):
+                raise BadRequest('progress wants {"component": text, "resourceVersion": number}')
+            self._report(str(report.get("component")), report["resourceVersion"])
+            return _response(200, b"{}")
+        if word == "progress" and request.method == "GET":
+            told = {"newest": self.registry.store.newest, "components": self.progress.handled}
+            return _response(200, encode(told))
+        if word == "settle" and request.method == "GET":
+            components = [name for name in request.query.get("components", "").split(",") if name]
+            timeout = float(request.query.get("timeoutSeconds") or _DEFAULT_SETTLE)
+            version = await self._settled(components, timeout)
+            return _response(200, encode({"resourceVersion": version}))
+        raise routes.no_such_path()
+
+    async def _settled(self, components: list[str], timeout: float) -> int:
+        """Wait until every component has handled the newest version. A write while waiting moves the
+        goal, so only a report can end it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while True:
+                    newest = self.registry.store.newest
+                    if not self.progress.laggards(components, newest):
+                        return newest
+                    await self._reported.wait()
+        newest = self.registry.store.newest
+        raise not_settled(self.progress.laggards(components, newest), newest)
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    if not request.body_exists:
+        return b""
+    return await request.read()
+
+
+def _content_type(request: web.BaseRequest, body: bytes) -> str:
+    # aiohttp answers application/octet-stream when there is no header; kubectl scale sends none.
+    return request.content_type if body and request.headers.get("Content-Type") else ""
+
+
+def _response(code: int, body: bytes, *, content_type: str = _JSON, warnings: Any = ()) -> web.Response:
+    response = web.Response(status=code, body=body, headers={"Content-Type": content_type})
+    for text in warnings:
+        response.headers.add("Warning", f'299 - "{text}"')
+    return response
+
+
+def _die_with_parent() -> None:
+    """PR_SET_PDEATHSIG: an apiserver never outlives its lab."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+def _allocate() -> Callable[..., Any] | None:
+    try:
+        from controller.managers.allocator import allocate_service
+    except ModuleNotFoundError:
+        return None
+    return allocate_service
+
+
+async def serve(socket: Path, database: Path, *, managers: bool = True, ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stopping.set)
+    store = Store(database)
+    registry = Registry(store, allocate=_allocate())
+    registry.ensure_system_namespaces()
+    server = Server(registry, socket)
+    await server.start()
+    runner = None
+    if managers:
+        from controller.managers import runner as managers_runner
+
+        runner = managers_runner.start(registry, server.report)
+    ready()
+    await stopping.wait()
+    if runner is not None:
+        runner.stop()
+    await server.stop()
+    store.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="controller.api.server", description="podwire's API server")
+    parser.add_argument("--socket", type=Path, required=True, help="the Unix socket to serve on (0600)")
+    parser.add_argument("--db", type=Path, required=True, help="the SQLite file of the store")
+    parser.add_argument("--no-managers", action="store_true", help="serve without the managers")
+    options = parser.parse_args(arguments)
+    _die_with_parent()
+    try:
+        asyncio.run(
+            serve(
+                options.socket, options.db, managers=not options.no_managers,
+                ready=lambda: print("ready", flush=True),
+            )
+        )  # fmt: skip
+    except PodwireError as error:
+        print(f"apiserver: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

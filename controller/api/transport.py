@@ -1,0 +1,146 @@
+"""HTTP over a Unix socket with the standard library alone: the client's one seam to the wire.
+
+One connection a thread, kept open. A request on a connection the server has closed meanwhile (it was
+restarted) is sent again once when repeating it is harmless.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from controller.api.errors import Unreachable
+from controller.api.status import error_of
+
+_REPEATABLE = ("GET", "PUT", "DELETE")
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+    def __del__(self) -> None:
+        self.close()  # a thread that ends leaves its kept connection behind
+
+
+class Stream:
+    """The lines of a watch. ``close`` may be called from another thread and ends the iteration."""
+
+    def __init__(self, connection: _Connection, response: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._response = response
+        self._closed = False
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        try:
+            while line := self._response.readline():
+                yield json.loads(line)
+        except (OSError, http.client.HTTPException, ValueError, AttributeError):
+            # Cut off in the middle: by close() (its response goes to None under us) or by a dead server.
+            if not self._closed:
+                raise Unreachable("the API server ended a watch") from None
+
+    def close(self) -> None:
+        self._closed = True
+        sock = self._connection.sock
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+class Transport:
+    """Requests and answers as JSON; every answer that is not 2xx raises the ApiError it stands for."""
+
+    def __init__(self, path: str | Path, user_agent: str) -> None:
+        self.path = Path(path)
+        self._headers = {"User-Agent": user_agent, "Accept": "application/json"}
+        self._local = threading.local()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float | None = 60,
+    ) -> dict[str, Any]:
+        url = f"{path}?{urlencode(query)}" if query else path
+        data = None if body is None else json.dumps(body).encode()
+        headers = {**self._headers, "Content-Type": content_type} if data is not None else self._headers
+        kept = getattr(self._local, "connection", None)
+        if kept is not None:
+            kept.sock.settimeout(timeout)
+            try:
+                return self._exchange(kept, method, url, data, headers)
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
+                # A kept connection that was closed before an answer. If the request may have been
+                # executed, only a repeatable one is sent again.
+                if method not in _REPEATABLE and not isinstance(error, BrokenPipeError):
+                    raise Unreachable(f"the API server at {self.path} went away during {method}") from None
+            except OSError as error:
+                raise self._unreachable(error) from error
+        fresh = _Connection(self.path, timeout)
+        try:
+            fresh.connect()
+            return self._exchange(fresh, method, url, data, headers)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+
+    def _exchange(
+        self, connection: _Connection, method: str, url: str, data: bytes | None, headers: dict[str, str]
+    ) -> dict[str, Any]:
+        self._local.connection = None
+        try:
+            connection.request(method, url, data, headers)
+            response = connection.getresponse()
+            payload = response.read()
+        except BaseException:
+            connection.close()
+            raise
+        if response.will_close:
+            connection.close()
+        else:
+            self._local.connection = connection
+        return _decoded(response.status, payload)
+
+    def stream(self, path: str, query: dict[str, str]) -> Stream:
+        """Open a watch; returns once the server has answered with its headers."""
+        connection = _Connection(self.path, None)
+        try:
+            connection.request("GET", f"{path}?{urlencode(query)}", headers=self._headers)
+            response = connection.getresponse()
+            if response.status != 200:
+                _decoded(response.status, response.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+        return Stream(connection, response)
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        return Unreachable(f"the API server does not answer at {self.path}: {error}")
+
+
+def _decoded(code: int, payload: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(payload)
+    except ValueError:
+        body = {"message": payload.decode(errors="replace")}
+    if not 200 <= code < 300:
+        raise error_of(code, body)
+    found: dict[str, Any] = body
+    return found
