@@ -30,7 +30,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
+class LabRef:
     """What a lab says of itself: process 1 as its reader sees it, the start in Unix seconds."""
 
     name: str
@@ -102,7 +102,7 @@ class RunDirs:
                 shutil.rmtree(taken.name, ignore_errors=True, dir_fd=root)
         os.close(taken.lock)
 
-    def write(self, taken: Taken, about: About) -> None:
+    def write(self, taken: Taken, about: LabRef) -> None:
         """Replace what the lab says of itself."""
         text = json.dumps(asdict(about)).encode()
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -113,9 +113,9 @@ class RunDirs:
             os.close(fd)
         os.rename(_ABOUT + ".new", _ABOUT, src_dir_fd=taken.lock, dst_dir_fd=taken.lock)
 
-    def live(self) -> list[About]:
+    def live(self) -> list[LabRef]:
         """What each living lab says of itself, oldest first."""
-        found: list[About] = []
+        found: list[LabRef] = []
         try:
             with self._locked(create=False) as root:
                 for name in sorted(os.listdir(root)) if root is not None else []:
@@ -197,7 +197,7 @@ def _try_lock(fd: int) -> bool:
     return True
 
 
-def _read(fd: int) -> About:
+def _read(fd: int) -> LabRef:
     about = os.open(_ABOUT, os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd)
     with open(about, encoding="utf-8") as file:
-        return About(**json.load(file))
+        return LabRef(**json.load(file))

@@ -25,7 +25,7 @@ from typing import NoReturn
 
 from controller.api.errors import MachineError, PodwireError
 from topo import linux
-from topo.sandbox_dir import LOG, RUN, About, RunDirs, Taken
+from topo.sandbox_dir import LOG, RUN, LabRef, RunDirs, Taken
 
 MARK = Path(RUN) / "podwire" / ".inside"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -77,7 +77,7 @@ class _Supervisor:
         self.main, self.dirs, self.taken, self.lifeline, self.report = main, dirs, taken, lifeline, report
         here = f"{RUN}/podwire/{taken.name}"
         # The old /proc still answers with our number outside.
-        self.about = About(
+        self.about = LabRef(
             name=taken.name,
             pid=int(os.readlink("/proc/self")),
             started=time.time(),
@@ -91,9 +91,9 @@ class _Supervisor:
 
     def run(self) -> int:
         self.dirs.write(self.taken, self.about)
-        _tell(self.report, {"taken": self.about.name, "log": self.about.log})
         if self.about.log:
             self._log_to_file()
+        _tell(self.report, {"taken": self.about.name, "log": self.about.log})
         try:
             self._make_namespaces()
         except OSError as error:
@@ -130,7 +130,7 @@ class _Supervisor:
         # Locked and described like the one outside, so that commands inside find the lab as well and
         # a sandbox within this one takes another name.
         taken = inner.take(self.about.name)
-        inner.write(taken, About(name=self.about.name, pid=1, started=self.about.started))
+        inner.write(taken, LabRef(name=self.about.name, pid=1, started=self.about.started))
         self.inner_lock = taken.lock
         for directory in ("log", "tmp"):
             os.mkdir(f"{RUN}/podwire/{self.about.name}/{directory}", 0o700)

@@ -14,9 +14,8 @@ from contextlib import suppress
 
 from controller.api.errors import MachineError, UsageError
 from topo import linux
-from topo.sandbox_dir import About, RunDirs, check_name
+from topo.sandbox_dir import LabRef, RunDirs, check_name
 
-LabRef = About
 _STOP_TIMEOUT = 20.0  # seconds; process 1 itself kills a lab that takes more than ten
 
 
