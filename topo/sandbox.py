@@ -21,9 +21,9 @@ from typing import NoReturn
 
 from controller.api.errors import MachineError
 from topo.sandbox_detach import run_detached
-from topo.sandbox_dir import ROOT, RUN, check_name
+from topo.sandbox_dir import ROOT, RUN, LabRef, check_name
 from topo.sandbox_init import MARK
-from topo.sandbox_join import LabRef, join, labs, stop
+from topo.sandbox_join import join, labs, stop
 from topo.sandbox_outside import run_attached
 
 __all__ = [
