@@ -12,15 +12,15 @@ probe onward from there; the lower band is used only when the upper is full.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
-from controller.api.errors import ApiError, Invalid
+from controller.api.errors import ApiError
 from controller.api.objects import Obj, copy
+from controller.api.status import INVALID, FieldError, invalid
 from controller.api.wiring import NODE_PORTS, SERVICE_NET
 
 HEADLESS = "None"
@@ -232,7 +232,7 @@ class _Allocation:
         asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
         before = self.old.get("clusterIP", "") if _needs_cluster_ip(self.old) else ""
         if before and asked != before:
-            raise self.invalid("spec.clusterIPs[0]", _json([asked]), "may not change once set")
+            raise self.invalid("spec.clusterIPs[0]", [asked], "may not change once set")
         if asked != before or not asked:
             if asked and asked != HEADLESS:
                 asked = self.claim(asked, family)
@@ -251,7 +251,7 @@ class _Allocation:
         except (AddressValueError, ValueError):
             raise self.invalid(
                 "spec.clusterIPs[0]",
-                f'"{asked}"',
+                asked,
                 "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
             ) from None
         problem = ""
@@ -262,7 +262,7 @@ class _Allocation:
         elif not self.free(str(address)):
             problem = "provided IP is already allocated"
         if problem:
-            raise self.invalid("spec.clusterIPs", _json([asked]), f"failed to allocate IP {asked}: {problem}")
+            raise self.invalid("spec.clusterIPs", [asked], f"failed to allocate IP {asked}: {problem}")
         return str(address)
 
     def free(self, address: str) -> bool:
@@ -314,12 +314,12 @@ class _Allocation:
     def health_check_port(self) -> None:
         asked, before = self.spec.get("healthCheckNodePort"), self.old.get("healthCheckNodePort")
         if asked and before and asked != before and _needs_health_check(self.old):
-            raise self.invalid("spec.healthCheckNodePort", str(asked), "field is immutable")
+            raise self.invalid("spec.healthCheckNodePort", asked, "field is immutable")
         mine = {port["nodePort"] for port in self.spec.get("ports") or () if port.get("nodePort")}
         if asked:
             self.claim_port("spec.healthCheckNodePort", asked)
             if asked in mine:
-                raise self.invalid("spec.healthCheckNodePort", str(asked), _TAKEN)
+                raise self.invalid("spec.healthCheckNodePort", asked, _TAKEN)
         else:
             self.spec["healthCheckNodePort"] = self.next_port(mine)
 
@@ -330,12 +330,12 @@ class _Allocation:
         if number not in ports:
             raise self.invalid(
                 path,
-                str(number),
+                number,
                 "provided port is not in the valid range."
                 f" The range of valid ports is {ports.start}-{ports.stop - 1}",
             )
         if self.in_use.ports.get(number, self.who) != self.who:
-            raise self.invalid(path, str(number), _TAKEN)
+            raise self.invalid(path, number, _TAKEN)
 
     def next_port(self, mine: set[int]) -> int:
         ports = self.ranges.node_ports
@@ -346,26 +346,8 @@ class _Allocation:
                 return number
         raise _internal(self.service, "failed to allocate a nodePort: range is full")
 
-    def invalid(self, path: str, value: str, detail: str) -> Invalid:
-        name = self.service["metadata"]["name"]
-        text = f"Invalid value: {value}: {detail}"
-        return Invalid(
-            f'Service "{name}" is invalid: {path}: {text}',
-            {
-                "kind": "Status",
-                "apiVersion": "v1",
-                "metadata": {},
-                "status": "Failure",
-                "message": f'Service "{name}" is invalid: {path}: {text}',
-                "reason": "Invalid",
-                "details": {
-                    "name": name,
-                    "kind": "Service",
-                    "causes": [{"reason": "FieldValueInvalid", "message": text, "field": path}],
-                },
-                "code": 422,
-            },
-        )
+    def invalid(self, path: str, value: Any, detail: str) -> ApiError:
+        return invalid("Service", self.who[1], [FieldError(path, INVALID, detail, value)])
 
 
 def _internal(service: Obj, detail: str) -> ApiError:
@@ -382,7 +364,3 @@ def _probe(upper: range, lower: range, seed: int) -> Iterable[int]:
 
 def _at(network: IPv4Network | IPv6Network, offset: int) -> IPv4Address | IPv6Address:
     return network[offset]
-
-
-def _json(value: object) -> str:
-    return json.dumps(value)

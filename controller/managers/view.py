@@ -7,6 +7,7 @@ tests) put objects in; loops must not change anything they get from it. No rules
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -177,12 +178,12 @@ class View:
         for kind in self._objects:
             yield from self._namespaces.get((kind, namespace), _NOTHING).values()
 
-    def select(self, kind: str, namespace: str, selector: Mapping[str, Any]) -> list[Obj]:
+    def select(self, kind: str, namespace: str, selector: Mapping[str, Any]) -> builtins.list[Obj]:
         """Objects of a label-indexed kind that match a plain map or a LabelSelector."""
         plain = selector.get("matchLabels") if _is_label_selector(selector) else selector
         candidates: Collection[Obj]
         if plain:
-            values = [f"{namespace}/{key}={value}" for key, value in plain.items()]
+            values = [f"{namespace}/{key}={text}" for key, text in plain.items()]
             candidates = min((self.index(kind, "label", value) for value in values), key=len)
             if len(values) == 1 and plain is selector:
                 return [*candidates]
@@ -250,4 +251,4 @@ class View:
 
 
 def _is_label_selector(selector: Mapping[str, Any]) -> bool:
-    return isinstance(selector.get("matchLabels"), Mapping) or isinstance(selector.get("matchExpressions"), list)
+    return isinstance(selector.get("matchLabels"), Mapping) or "matchExpressions" in selector

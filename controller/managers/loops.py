@@ -1,0 +1,78 @@
+"""The control loops as one table: what each watches, which objects a change makes it look at.
+
+To add a loop, write its file and add a row. What runs them is ``runner``; no rules here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from controller.api.objects import Obj
+from controller.managers import (
+    deployment,
+    endpoints,
+    endpointslice,
+    garbage,
+    namespace,
+    podgc,
+    replicaset,
+    scheduler,
+)
+from controller.managers.view import Change, Ref, View
+
+Reconcile = Callable[[View, Ref], list[Change]]
+Refs = Callable[[View, Obj | None, Obj | None], Iterable[Ref]]
+"""(view with the change in it, object before, object after) -> what to look at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """``kinds``: whose changes matter to it; empty means every kind."""
+
+    name: str
+    reconcile: Reconcile
+    refs: Refs
+    kinds: frozenset[str] = frozenset()
+
+
+LOOPS: Sequence[Loop] = (
+    Loop(
+        name=deployment.COMPONENT,
+        reconcile=deployment.reconcile,
+        refs=deployment.refs,
+        kinds=frozenset({"Deployment", "ReplicaSet", "Pod"}),
+    ),
+    Loop(
+        name=replicaset.COMPONENT,
+        reconcile=replicaset.reconcile,
+        refs=replicaset.refs,
+        kinds=frozenset({"ReplicaSet", "Pod"}),
+    ),
+    Loop(
+        name=scheduler.COMPONENT,
+        reconcile=scheduler.reconcile,
+        refs=scheduler.refs,
+        kinds=frozenset({"Pod", "Node"}),
+    ),
+    Loop(
+        name=endpointslice.COMPONENT,
+        reconcile=endpointslice.reconcile,
+        refs=endpointslice.refs,
+        kinds=frozenset({"Service", "Pod", "Node", "EndpointSlice"}),
+    ),
+    Loop(
+        name=endpoints.COMPONENT,
+        reconcile=endpoints.reconcile,
+        refs=endpoints.refs,
+        kinds=frozenset({"Service", "Pod", "Node", "Endpoints"}),
+    ),
+    Loop(
+        name=podgc.COMPONENT,
+        reconcile=podgc.reconcile,
+        refs=podgc.refs,
+        kinds=frozenset({"Pod", "Node"}),
+    ),
+    Loop(name=garbage.COMPONENT, reconcile=garbage.reconcile, refs=garbage.refs),
+    Loop(name=namespace.COMPONENT, reconcile=namespace.reconcile, refs=namespace.refs),
+)
