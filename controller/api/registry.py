@@ -211,7 +211,7 @@ class Registry:
             metadata["ownerReferences"] = before.get("ownerReferences") or []
             if not metadata["ownerReferences"]:
                 del metadata["ownerReferences"]
-        elif "status" in row.subresources:
+        elif "status" in row.subresources and subresource != "binding":  # it sets PodScheduled too
             made.pop("status", None)
             if "status" in old:
                 made["status"] = copy(old["status"])

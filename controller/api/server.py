@@ -170,14 +170,6 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
-def _allocate() -> Callable[..., Any] | None:
-    try:
-        from controller.managers.allocator import allocate_service
-    except ModuleNotFoundError:
-        return None
-    return allocate_service
-
-
 async def serve(socket: Path, database: Path, *, managers: bool = True, ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT."""
     stopping = asyncio.Event()
@@ -185,7 +177,9 @@ async def serve(socket: Path, database: Path, *, managers: bool = True, ready: C
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stopping.set)
     store = Store(database)
-    registry = Registry(store, allocate=_allocate())
+    from controller.managers.allocations import Allocator  # the one step up, made only by the program
+
+    registry = Registry(store, allocate=Allocator(store))
     registry.ensure_system_namespaces()
     server = Server(registry, socket)
     await server.start()

@@ -23,15 +23,15 @@ _COMBINED = "(combined from similar events): "
 
 class Correlator:
     def __init__(self) -> None:
-        self._texts: dict[tuple[str, str, str], set[str]] = {}
-        self._tokens: dict[tuple[str, str], tuple[float, datetime]] = {}
+        self._texts: dict[str, dict[tuple[str, str], set[str]]] = {}
+        self._tokens: dict[str, dict[str, tuple[float, datetime]]] = {}
 
     def write(self, view: View, record: Record) -> Create | Update | None:
         """The write that tells ``record``; None when its source has said enough."""
         uid = objects.uid(record.involved)
-        if not self._allowed((record.component, uid), view.now):
+        if not self._allowed(record.component, uid, view.now):
             return None
-        texts = self._texts.setdefault((record.component, uid, record.reason), set())
+        texts = self._texts.setdefault(uid, {}).setdefault((record.component, record.reason), set())
         combined = len(texts) >= SIMILAR and record.message not in texts
         if not combined:
             texts.add(record.message)
@@ -48,16 +48,15 @@ class Correlator:
 
     def forget(self, uid: str) -> None:
         """The object is gone: nothing more will be said about it."""
-        for texts in [at for at in self._texts if at[1] == uid]:
-            del self._texts[texts]
-        for source in [at for at in self._tokens if at[1] == uid]:
-            del self._tokens[source]
+        self._texts.pop(uid, None)
+        self._tokens.pop(uid, None)
 
-    def _allowed(self, source: tuple[str, str], now: datetime) -> bool:
-        tokens, since = self._tokens.get(source, (float(BURST), now))
+    def _allowed(self, component: str, uid: str, now: datetime) -> bool:
+        sources = self._tokens.setdefault(uid, {})
+        tokens, since = sources.get(component, (float(BURST), now))
         tokens = min(tokens + (now - since).total_seconds() / REFILL_SECONDS, float(BURST))
         allowed = tokens >= 1
-        self._tokens[source] = (tokens - 1 if allowed else tokens, now)
+        sources[component] = (tokens - 1 if allowed else tokens, now)
         return allowed
 
 

@@ -43,9 +43,9 @@ def refs(view: View, old: Obj | None, new: Obj | None) -> Iterable[Ref]:
     obj = new or old
     if obj is None:
         return
-    if new is not None and (objects.owners(new) or objects.is_deleting(new)):
-        if old is None or _ties(old) != _ties(new):
-            yield objects.key(new)
+    tied = new is not None and (objects.owners(new) or objects.is_deleting(new))
+    if new is not None and tied and (old is None or _ties(old) != _ties(new)):
+        yield objects.key(new)
     if new is None:
         for dependent in view.owned_by(objects.uid(obj)):
             yield objects.key(dependent)

@@ -217,3 +217,10 @@ class Runner:
                 )
             )
             self._drain()
+
+
+def start(registry: Registry, report: Callable[[str, int], None]) -> Runner:
+    """The managers of an API server, running; ``report(component, resourceVersion)`` tells progress."""
+    runner = Runner(registry, lambda version: report(COMPONENT, version))
+    runner.start()
+    return runner

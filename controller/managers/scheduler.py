@@ -42,7 +42,7 @@ def reconcile(view: View, ref: Ref) -> list[Change]:
         return _unschedulable(view, pod, len(nodes), refused)
     group = spread_group(pod)
 
-    def load(node: Obj) -> tuple[int, int]:
+    def load(node: Mapping[str, Any]) -> tuple[int, int]:
         name = objects.name(node)
         return len(view.index("Pod", "node and owner", f"{name}/{group}")), len(
             view.index("Pod", "node", name)

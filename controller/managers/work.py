@@ -39,6 +39,7 @@ class Work:
         self._dirty: dict[_Id, Task] = {}
         self._resting: dict[_Id, Task] = {}
         self._rested: dict[_Id, float] = {}
+        self._wakes: dict[_Id, float] = {}
         self._failures: dict[_Id, int] = {}
         self._timers: list[tuple[float, int, Task]] = []
         self._order = count()
@@ -83,6 +84,7 @@ class Work:
             task = heapq.heappop(self._timers)[2]
             at = (task.loop.name, task.ref)
             self._resting.pop(at, None)
+            self._wakes.pop(at, None)
             self._dirty.setdefault(at, task)
 
     def done(self, task: Task, now: float, took: float) -> None:
@@ -103,6 +105,11 @@ class Work:
         self.wake(task, now + delay)
 
     def wake(self, task: Task, at: float) -> None:
+        """Look at it at that time; the earliest of several such wishes counts, it will wish again."""
+        who = (task.loop.name, task.ref)
+        if self._wakes.get(who, at + 1) <= at:
+            return
+        self._wakes[who] = at
         heapq.heappush(self._timers, (at, next(self._order), task))
 
     def next_time(self) -> float | None:
