@@ -1,0 +1,199 @@
+"""The Mininet network of a cluster: a Topo that describes it, a net that is it.
+
+``ClusterTopo`` is only description and may be read, drawn or built without this lab. ``Network`` is one
+object shared by threads (kubelets plug pods, the scenario looks hosts up): every change holds ``lock``,
+and its lists are replaced, not changed, so that readers need none.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from mininet.net import Mininet
+from mininet.topo import Topo
+
+from controller.api.wiring import FABRIC_MAC, mac_of
+from topo.links import QUIET, Workbench, set_sysctls, shape
+from topo.netns import Netns
+from topo.network_parts import EndHost, Fabric, LabIntf, NetnsHost, NodeBridge, NodeHost, Wire
+from topo.node_nft import finish, load_rules, rules
+from topo.ovs import PrivateOvs
+from topo.plan import FABRIC, HOST_INTERFACE, NodePlan, Plan
+from topo.rtnetlink import delete_links
+
+OPENFLOW_LISTENER = "tcp:127.0.0.1:6653"
+_DELETE_GROUP = 6653
+"""The link group by which ends are deleted together; any number nobody else uses."""
+
+
+class ClusterTopo(Topo):  # type: ignore[misc]
+    """Node bridges and hosts, the fabric router in the middle, clients beyond it."""
+
+    def build(self, plan: Plan, **_options: Any) -> None:
+        self.addHost(FABRIC, cls=Fabric, plan=plan)
+        offload = plan.config.offload
+        for node in plan.nodes:
+            self.addSwitch(node.bridge, cls=NodeBridge, node_plan=node)
+            self.addHost(node.name, cls=NodeHost, address=node.address, offload=offload)
+            self.addLink(
+                node.name, node.bridge,
+                intfName1=HOST_INTERFACE, addr1=node.mac, intfName2=node.host_interface,
+            )  # fmt: skip
+            self.addLink(
+                FABRIC, node.bridge,
+                intfName1=node.fabric_interface, addr1=FABRIC_MAC, intfName2=node.uplink_interface,
+            )  # fmt: skip
+        for client in plan.clients:
+            self.addHost(client.name, cls=EndHost, address=client.address, offload=offload)
+            self.addLink(
+                client.name, FABRIC,
+                intfName1=HOST_INTERFACE, addr1=client.mac,
+                intfName2=client.fabric_interface, addr2=FABRIC_MAC,
+            )  # fmt: skip
+
+
+class Network(Mininet):  # type: ignore[misc]
+    """The running network. ``build`` needs no Open vSwitch, ``start`` does."""
+
+    def __init__(self, plan: Plan, ovs: PrivateOvs) -> None:
+        self.plan, self.ovs, self.lock = plan, ovs, threading.RLock()
+        self.hosts: list[NetnsHost]
+        self.switches: list[NodeBridge]
+        self.links: list[Wire]
+        self.nameToNode: dict[str, Any]
+        self.bench = Workbench()
+        set_sysctls(QUIET)
+        Mininet.inited = True  # its fixLimits writes machine-wide sysctls, and fails noisily in a sandbox
+        super().__init__(
+            topo=ClusterTopo(plan=plan), host=EndHost, switch=NodeBridge, link=Wire, intf=LabIntf,
+            controller=None, build=False,
+        )  # fmt: skip
+
+    def addSwitch(self, name: str, cls: Any = None, **params: Any) -> Any:  # noqa: N802
+        bridge = super().addSwitch(name, cls, bench=self.bench, ovs=self.ovs, **params)
+        bridge.offload = self.plan.config.offload
+        return bridge
+
+    def build(self) -> None:
+        """Namespaces, links, addresses, routes, node rules, shaping."""
+        with self.lock:
+            super().build()
+            for node in self.plan.nodes:
+                finish(self[node.name].nft)
+            fabric = self[FABRIC].netns
+            for host in (*self.plan.nodes, *self.plan.clients):
+                if isinstance(host, NodePlan):
+                    shape(None, host.uplink_interface, host.link)
+                else:
+                    shape(self[host.name].netns, HOST_INTERFACE, host.link)
+                shape(fabric, host.fabric_interface, host.link)
+
+    def start(self) -> None:
+        """Bridges and their first ports, in one transaction; no controller yet (``connect``)."""
+        with self.lock:
+            super().start()
+
+    def connect(self, target: str = OPENFLOW_LISTENER) -> None:
+        """Point every bridge to the kubeproxy. Once it listens: a first refusal costs a second's back-off."""
+        args: list[str] = []
+        for node in self.plan.nodes:
+            args += ["--", "set-controller", node.bridge, target]
+            args += [
+                "--",
+                "set",
+                "controller",
+                node.bridge,
+                "max_backoff=1000",
+                "connection_mode=out-of-band",
+            ]
+        self.ovs.vsctl(*args)
+
+    def plug(self, hosts: Sequence[tuple[str, dict[str, Any], str, str]]) -> list[EndHost]:
+        """Add hosts to bridges: (name, parameters of EndHost, bridge, its port). All ready at return.
+
+        When one fails, none of them is there.
+        """
+        made: list[EndHost] = []
+        args: list[str] = []
+        with self.lock:
+            try:
+                namespaces = Netns.create_all([name for name, *_ in hosts])
+                for netns, (name, params, bridge, port) in zip(namespaces, hosts, strict=True):
+                    assert name not in self.nameToNode, f"there is a host {name} already"
+                    host = self.addHost(name, netns=netns, **params)
+                    made.append(host)
+                    self.addLink(
+                        host, bridge,
+                        intfName1=HOST_INTERFACE, addr1=mac_of(host.address), intfName2=port,
+                    )  # fmt: skip
+                    host.configDefault()
+                    self[bridge].prepare(port)
+                    args += ["--", "add-port", bridge, port]
+                if args:
+                    self.ovs.vsctl(*args)
+            except BaseException:
+                self.unplug([host.name for host in made])
+                raise
+        return made
+
+    def unplug(self, names: Sequence[str]) -> None:
+        """Take hosts away with their ports and namespaces."""
+        with self.lock:
+            gone = {name: self[name] for name in names if name in self.nameToNode}
+            links = [link for link in self.links if _host_of(link).name in gone]
+            ports = [link.intf2 for link in links]
+            if ports:
+                # A port's packet socket costs vswitchd one grace period of the kernel's RCU: do not wait
+                self.ovs.vsctl(
+                    "--no-wait",
+                    *(arg for port in ports for arg in ("--", "--if-exists", "del-port", str(port))),
+                )
+                indexes = [self.bench.index(str(port)) for port in ports]
+                self.bench.rtnetlink.run(delete_links(indexes, _DELETE_GROUP))
+            for port in ports:
+                port.delete()
+            self.links = [link for link in self.links if link not in links]
+            self.hosts = [host for host in self.hosts if host.name not in gone]
+            self.nameToNode = {name: node for name, node in self.nameToNode.items() if name not in gone}
+            for host in gone.values():
+                host.terminate()
+
+    def readdress(self, name: str, new: Any) -> None:
+        """A node gets another address: its interface, its rules, the fabric's routes. The Node object is
+        not this module's matter."""
+        with self.lock:
+            host: NodeHost = self[name]
+            old = host.address
+            finish(load_rules(host.netns, rules(new)))
+            host.readdress(new)
+            self[FABRIC].readdress(name, old, new)
+
+    def stop(self) -> None:
+        """Mininet's way, without its process for each link; the lab's namespaces are gone at return."""
+        with self.lock:
+            ends = [intf for node in self.switches for intf in node.intfNames() if intf != "lo"]
+            for bridge in self.switches:
+                bridge.terminate()
+            indexes = [index for index in map(self._index, ends) if index]
+            if indexes:
+                self.bench.rtnetlink.run(delete_links(indexes, _DELETE_GROUP))
+            for host in self.hosts:
+                host.terminate()
+            self.hosts, self.switches, self.links, self.nameToNode = [], [], [], {}
+            self.bench.close()
+
+    def _index(self, interface: str) -> int:
+        try:
+            return self.bench.index(interface)
+        except OSError:
+            return 0
+
+    def netns_of(self, name: str) -> Netns:
+        host: NetnsHost = self[name]
+        return host.netns
+
+
+def _host_of(link: Any) -> Any:
+    return link.intf1.node

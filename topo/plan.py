@@ -1,0 +1,147 @@
+"""The address plan: names, addresses, MACs and port names of one cluster. Pure.
+
+Everything that must be known twice (by the wires and by a test, a lesson, a Node object) is computed
+here once from a ClusterConfig. No I/O, no Mininet, no clock.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network
+
+from controller.api.wiring import NODE_NET, OUTSIDE_NET, POD_NET, mac_of
+from topo.config import MAX_NODES, ClusterConfig, LinkConfig
+
+FABRIC = "fabric"
+FABRIC_ADDRESS = NODE_NET[1]
+"""The router's own address, source of its ICMP errors: the place of the machine itself in minikube."""
+FIRST_CLIENT = 11
+"""198.51.100.1-10 are kept for hosts on the internet."""
+HOST_INTERFACE = "eth0"
+"""The one interface of every node, pod and client, seen from inside."""
+
+_RESERVED = re.compile(r"(node|client|br-node)\d+|fabric")
+
+
+def mac_bytes(mac: str) -> bytes:
+    """A MAC in text as its six bytes."""
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def pod_host_name(namespace: str, pod: str) -> str:
+    """Name of a pod's Mininet host and network namespace: the pod's own in ``default``.
+
+    Elsewhere, or where a node, client or the fabric has that name already, ``<namespace>.<pod>``
+    (a pod's name may hold dots but a namespace's may not, so this stays unambiguous).
+    """
+    if namespace == "default" and "." not in pod and not _RESERVED.fullmatch(pod):
+        return pod
+    return f"{namespace}.{pod}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostPlan:
+    """A host on the end of one link: node or client. ``number`` counts from 1."""
+
+    number: int
+    name: str
+    address: IPv4Address
+    link: LinkConfig
+
+    @property
+    def mac(self) -> str:
+        return mac_of(self.address)
+
+    @property
+    def fabric_interface(self) -> str:
+        """The router's interface towards it (in the fabric's namespace)."""
+        return self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientPlan(HostPlan):
+    """A host of the outside world, on a link to the fabric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodePlan(HostPlan):
+    """A Kubernetes node: a bridge, a host beside it, an uplink to the fabric."""
+
+    zone: str
+
+    @property
+    def bridge(self) -> str:
+        return f"br-{self.name}"
+
+    @property
+    def datapath_id(self) -> str:
+        """As Open vSwitch writes it: 16 hex digits."""
+        return f"{self.number:016x}"
+
+    @property
+    def pod_cidr(self) -> IPv4Network:
+        return IPv4Network((int(POD_NET.network_address) + (self.number << 8), 24))
+
+    @property
+    def host_interface(self) -> str:
+        """The bridge port towards the node's own namespace."""
+        return f"{self.name}-host"
+
+    @property
+    def uplink_interface(self) -> str:
+        """The bridge port towards the fabric."""
+        return f"{self.name}-up"
+
+    @property
+    def control_plane(self) -> bool:
+        return self.number == 1
+
+    def pod_interface(self, address: IPv4Address) -> str:
+        """The bridge port of the pod with that address: ``node1-p5`` for 10.244.1.5."""
+        assert address in self.pod_cidr, f"{address} is not of {self.name}"
+        return f"{self.name}-p{int(address) & 0xFF}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All hosts of a cluster, by what was asked for."""
+
+    config: ClusterConfig
+
+    @cached_property
+    def nodes(self) -> tuple[NodePlan, ...]:
+        return tuple(
+            NodePlan(
+                number=n,
+                name=f"node{n}",
+                address=NODE_NET[n + 1],
+                zone=self.config.zones[n - 1] if self.config.zones else "",
+                link=self._link(f"node{n}", "nodes"),
+            )
+            for n in range(1, self.config.nodes + 1)
+        )
+
+    @cached_property
+    def clients(self) -> tuple[ClientPlan, ...]:
+        return tuple(
+            ClientPlan(
+                number=n,
+                name=f"client{n}",
+                address=OUTSIDE_NET[FIRST_CLIENT + n - 1],
+                link=self._link(f"client{n}", "clients"),
+            )
+            for n in range(1, self.config.clients + 1)
+        )
+
+    @cached_property
+    def spare_node_addresses(self) -> tuple[IPv4Address, ...]:
+        """What ``readdress`` may take, in this order; none is a node's from the start."""
+        return tuple(NODE_NET[number] for number in range(MAX_NODES + 2, 255))
+
+    def node(self, name: str) -> NodePlan:
+        return next(node for node in self.nodes if node.name == name)
+
+    def _link(self, name: str, group: str) -> LinkConfig:
+        return self.config.links.get(name) or self.config.links.get(group) or LinkConfig()
