@@ -6,7 +6,7 @@ Only what the pipeline uses. Values are plain integers; nothing here knows a tab
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ def _hexadecimal(value: int) -> str:
 
 
 def _ipv4(value: int) -> str:
-    return str(IPv4Address(value))
+    return f"{value >> 24}.{value >> 16 & 255}.{value >> 8 & 255}.{value & 255}"
 
 
 def _ipv6(value: int) -> str:
@@ -33,52 +33,34 @@ def _mac(value: int) -> str:
     return ":".join(f"{byte:02x}" for byte in value.to_bytes(6, "big"))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Field:
     """A field that a flow may match or an action may set. Compared by identity: each exists once.
 
-    ``order`` is its place in ovs-ofctl's canonical text of a match; ``nxm`` its name in ``move:``.
+    ``name`` is ovs-ofctl's in a match, ``set_name`` in ``set_field``, ``nxm`` in ``move`` and ``output``.
     """
 
     name: str
-    order: int
     oxm_class: int
     number: int
     bits: int
     show: Callable[[int], str] = _decimal
-    nxm: str = ""
     set_name: str = ""
+    nxm: str = ""
+    bytes: int = field(init=False)
+    all_ones: int = field(init=False)
 
-    @property
-    def bytes(self) -> int:
-        return (self.bits + 7) // 8
-
-    @property
-    def all_ones(self) -> int:
-        return (1 << self.bits) - 1
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bytes", (self.bits + 7) // 8)
+        object.__setattr__(self, "all_ones", (1 << self.bits) - 1)
+        object.__setattr__(self, "set_name", self.set_name or self.name)
 
     def header(self, masked: bool = False) -> int:
         """The 32-bit OXM header: class, field, has-mask, length of what follows."""
-        length = self.bytes * (2 if masked else 1)
-        return self.oxm_class << 16 | self.number << 9 | masked << 8 | length
+        return self.oxm_class << 16 | self.number << 9 | masked << 8 | self.bytes * (2 if masked else 1)
 
-
-class Part(NamedTuple):
-    """Some bits of a register, under the name of what they mean."""
-
-    field: Field
-    low: int
-    bits: int
-    name: str = ""
-    why: str = ""
-
-    @property
-    def mask(self) -> int:
-        return ((1 << self.bits) - 1) << self.low
-
-    def __str__(self) -> str:
-        return f"{self.field.nxm}[{self.low}..{self.low + self.bits - 1}]" if self.bits < self.field.bits \
-            else f"{self.field.nxm}[]"
+    def __repr__(self) -> str:
+        return self.name
 
 
 class FieldMatch(NamedTuple):
@@ -87,3 +69,208 @@ class FieldMatch(NamedTuple):
     field: Field
     value: int
     mask: int | None = None
+
+    def __str__(self) -> str:
+        if self.field is CT_STATE:
+            return f"ct_state={_ct_state(self.value, self.mask or 0)}"
+        if self.mask is None:
+            return f"{self.field.name}={self.field.show(self.value)}"
+        if self.field.show is _ipv4:
+            return f"{self.field.name}={_ipv4(self.value)}/{self.mask.bit_count()}"
+        return f"{self.field.name}={self.field.show(self.value)}/{self.field.show(self.mask)}"
+
+
+class Part(NamedTuple):
+    """Some bits of a register or of ct_mark, under the name of what they mean."""
+
+    field: Field
+    low: int
+    bits: int
+    name: str
+    why: str
+
+    @property
+    def mask(self) -> int:
+        return ((1 << self.bits) - 1) << self.low
+
+    def __call__(self, value: int = 1) -> FieldMatch:
+        """A match on (or, in ``SetField``, a write of) these bits only."""
+        if self.bits == self.field.bits:
+            return FieldMatch(self.field, value)
+        return FieldMatch(self.field, value << self.low, self.mask)
+
+    def __str__(self) -> str:
+        if self.bits == self.field.bits:
+            return f"{self.field.nxm}[]"
+        if self.bits == 1:
+            return f"{self.field.nxm}[{self.low}]"
+        return f"{self.field.nxm}[{self.low}..{self.low + self.bits - 1}]"
+
+
+def _oxm(
+    name: str,
+    number: int,
+    bits: int,
+    show: Callable[[int], str] = _decimal,
+    *,
+    nxm: str = "",
+    set_name: str = "",
+) -> Field:
+    return Field(
+        name=name, oxm_class=OXM_BASIC, number=number, bits=bits, show=show, nxm=nxm, set_name=set_name
+    )
+
+
+def _nxm1(name: str, number: int, bits: int, show: Callable[[int], str] = _hexadecimal) -> Field:
+    return Field(
+        name=name, oxm_class=NXM_1, number=number, bits=bits, show=show, nxm=f"NXM_NX_{name.upper()}"
+    )
+
+
+CT_STATE = _nxm1("ct_state", 105, 32)
+CT_MARK = _nxm1("ct_mark", 107, 32)
+REG0, REG1, REG3, REG4 = (_nxm1(f"reg{n}", n, 32) for n in (0, 1, 3, 4))
+XXREG3 = _nxm1("xxreg3", 114, 128)
+IN_PORT = _oxm("in_port", 0, 32)
+WRITABLE_IN_PORT = Field(name="in_port", oxm_class=NXM_0, number=0, bits=16, nxm="NXM_OF_IN_PORT")
+"""The same field for set_field: Open vSwitch lets only the old 16-bit form be written."""
+ETH_SRC = _oxm("dl_src", 4, 48, _mac, nxm="NXM_OF_ETH_SRC", set_name="eth_src")
+ETH_DST = _oxm("dl_dst", 3, 48, _mac, nxm="NXM_OF_ETH_DST", set_name="eth_dst")
+ETH_TYPE = _oxm("dl_type", 5, 16, _hexadecimal)
+ARP_SPA = _oxm("arp_spa", 22, 32, _ipv4, nxm="NXM_OF_ARP_SPA")
+ARP_TPA = _oxm("arp_tpa", 23, 32, _ipv4, nxm="NXM_OF_ARP_TPA")
+IPV4_SRC = _oxm("nw_src", 11, 32, _ipv4, nxm="NXM_OF_IP_SRC", set_name="ip_src")
+IPV4_DST = _oxm("nw_dst", 12, 32, _ipv4, nxm="NXM_OF_IP_DST", set_name="ip_dst")
+IPV6_SRC = _oxm("ipv6_src", 26, 128, _ipv6, nxm="NXM_NX_IPV6_SRC")
+IPV6_DST = _oxm("ipv6_dst", 27, 128, _ipv6, nxm="NXM_NX_IPV6_DST")
+IP_PROTO = _oxm("nw_proto", 10, 8)
+ARP_OP = _oxm("arp_op", 21, 16, nxm="NXM_OF_ARP_OP")
+ARP_SHA = _oxm("arp_sha", 24, 48, _mac, nxm="NXM_NX_ARP_SHA")
+ARP_THA = _oxm("arp_tha", 25, 48, _mac, nxm="NXM_NX_ARP_THA")
+ICMP_TYPE = _oxm("icmp_type", 19, 8)
+TCP_SRC, TCP_DST = _oxm("tp_src", 13, 16), _oxm("tp_dst", 14, 16)
+UDP_SRC, UDP_DST = _oxm("tp_src", 15, 16), _oxm("tp_dst", 16, 16)
+SCTP_SRC, SCTP_DST = _oxm("tp_src", 17, 16), _oxm("tp_dst", 18, 16)
+
+ORDER = {
+    field: place
+    for place, field in enumerate(
+        (
+            CT_STATE,
+            CT_MARK,
+            ETH_TYPE,
+            IP_PROTO,
+            REG0,
+            REG1,
+            REG3,
+            REG4,
+            XXREG3,
+            IN_PORT,
+            ETH_SRC,
+            ETH_DST,
+            ARP_SPA,
+            ARP_TPA,
+            IPV4_SRC,
+            IPV4_DST,
+            IPV6_SRC,
+            IPV6_DST,
+            ARP_OP,
+            ARP_SHA,
+            ARP_THA,
+            ICMP_TYPE,
+            TCP_SRC,
+            UDP_SRC,
+            SCTP_SRC,
+            TCP_DST,
+            UDP_DST,
+            SCTP_DST,
+        )
+    )
+}
+"""Every field a match may hold, in the order of ovs-ofctl's canonical text."""
+
+CT_BITS = {
+    "new": 0x01,
+    "est": 0x02,
+    "rel": 0x04,
+    "rpl": 0x08,
+    "inv": 0x10,
+    "trk": 0x20,
+    "snat": 0x40,
+    "dnat": 0x80,
+}
+
+
+def ct_state(text: str) -> FieldMatch:
+    """``+new-rpl+trk`` as a match."""
+    value = mask = 0
+    for sign, name in ((text[i], text[i + 1 : i + 4]) for i in range(0, len(text), 4)):
+        mask |= CT_BITS[name]
+        value |= CT_BITS[name] if sign == "+" else 0
+    return FieldMatch(CT_STATE, value, mask)
+
+
+def _ct_state(value: int, mask: int) -> str:
+    return "".join(("+" if value & bit else "-") + name for name, bit in CT_BITS.items() if mask & bit)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Family:
+    """An address family: which fields carry what. Flow builders take one as a parameter."""
+
+    name: str
+    eth_type: int
+    word: str
+    src: Field
+    dst: Field
+    icmp: int
+    unreachable: int
+    words: dict[int, str]
+    address: type[IPv4Address] | type[IPv6Address]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def ip(self) -> FieldMatch:
+        return FieldMatch(ETH_TYPE, self.eth_type)
+
+
+TCP, UDP, ICMP, ICMPV6, SCTP = 6, 17, 1, 58, 132
+IPV4 = Family(
+    name="IPv4",
+    eth_type=0x0800,
+    word="ip",
+    src=IPV4_SRC,
+    dst=IPV4_DST,
+    icmp=ICMP,
+    unreachable=3,
+    words={TCP: "tcp", UDP: "udp", ICMP: "icmp", SCTP: "sctp"},
+    address=IPv4Address,
+)
+IPV6 = Family(
+    name="IPv6",
+    eth_type=0x86DD,
+    word="ipv6",
+    src=IPV6_SRC,
+    dst=IPV6_DST,
+    icmp=ICMPV6,
+    unreachable=1,
+    words={TCP: "tcp6", UDP: "udp6", ICMPV6: "icmp6", SCTP: "sctp6"},
+    address=IPv6Address,
+)
+FAMILIES = {family.eth_type: family for family in (IPV4, IPV6)}
+ARP = FieldMatch(ETH_TYPE, 0x0806)
+
+PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
+SRC_PORT = {TCP: TCP_SRC, UDP: UDP_SRC, SCTP: SCTP_SRC}
+DST_PORT = {TCP: TCP_DST, UDP: UDP_DST, SCTP: SCTP_DST}
+
+
+def proto(number: int) -> FieldMatch:
+    return FieldMatch(IP_PROTO, number)
+
+
+def mac(text: str) -> int:
+    """``0a:58:0a:f4:01:05`` as an integer."""
+    return int(text.replace(":", ""), 16)

@@ -8,7 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import lru_cache
+from hashlib import blake2b
 from typing import NamedTuple
+
+from controller.kubeproxy.actions import Action, Ct, GoTo, Resubmit
+from controller.kubeproxy.fields import ETH_TYPE, FAMILIES, IP_PROTO, ORDER, Field, FieldMatch
+
+
+class PipelineError(AssertionError):
+    """A flow that the pipeline's declaration does not allow: a bug of ours, never the user's."""
+
+
+class Category(IntEnum):
+    """What kind of object causes a flow: the highest byte of its cookie."""
+
+    NODE = 1
+    POD = 2
+    SERVICE = 3
+    ENDPOINT = 4
+
+
+class Cause(NamedTuple):
+    """The object because of which a flow exists; an endpoint is named ``10.244.1.2:8080/TCP``."""
+
+    category: Category
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        kind = self.category.name.capitalize()
+        return f"{kind} {self.namespace}/{self.name}" if self.namespace else f"{kind} {self.name}"
 
 
 class FlowKey(NamedTuple):
@@ -19,27 +50,148 @@ class FlowKey(NamedTuple):
     cookie: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Table:
+    """A step of the pipeline: what its flows may match, and where they may send a packet next."""
+
+    name: str
+    stage: str
+    why: str
+    matches: frozenset[Field]
+    next: frozenset[str] = frozenset()
+    id: int = -1
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def hash_bits(text: str, bits: int) -> int:
+    """A hash that is the same in every process, unlike ``hash``."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> (64 - bits)
+
+
+@lru_cache(maxsize=1 << 16)
+def cause_bits(cause: Cause) -> int:
+    """The upper 32 bits of the cookies of everything this object causes: category and 24 bits of hash."""
+    return cause.category << 24 | hash_bits(str(cause), 24)
+
+
+def _match_text(match: tuple[FieldMatch, ...]) -> str:
+    words: list[str] = []
+    family = None
+    for item in match:
+        if item.field is ETH_TYPE:
+            family = FAMILIES.get(item.value)
+            words.append(family.word if family else "arp")
+        elif item.field is IP_PROTO and family:
+            words[-1] = family.words[item.value]
+        else:
+            words.append(str(item))
+    return ",".join(words)
+
+
+def _canonical(match: tuple[FieldMatch, ...]) -> tuple[FieldMatch, ...]:
+    """In ovs-ofctl's order, with matches on several parts of one register as one."""
+    items: list[FieldMatch] = []
+    for item in sorted(match, key=lambda item: ORDER[item.field]):
+        if items and items[-1].field is item.field:
+            before = items.pop()
+            if before.mask is None or item.mask is None:
+                raise PipelineError(f"{item.field.name} is matched twice")
+            item = FieldMatch(item.field, before.value | item.value, before.mask | item.mask)
+        items.append(item)
+    return tuple(items)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Flow:
-    """See the module; fields: table, priority, match, actions, cause; computed: key, cookie, text."""
+    """One flow. Equal to another when table, priority, match, actions and cause are.
+
+    ``why`` is one sentence for people and no part of what the flow is.
+    """
+
+    table: Table
+    priority: int
+    match: tuple[FieldMatch, ...]
+    actions: tuple[Action, ...]
+    cause: Cause
+    why: str
+    match_text: str = field(init=False)
+    key: FlowKey = field(init=False)
+
+    def __post_init__(self) -> None:
+        allowed = self.table.matches
+        for item in self.match:
+            if item.field not in allowed:
+                raise PipelineError(f"table {self.table.name} does not allow a match on {item.field.name}")
+        for action in self.actions:
+            if isinstance(action, Ct | GoTo | Resubmit) and action.table not in self.table.next:
+                raise PipelineError(f"table {self.table.name} does not lead to {action.table}")
+        put = object.__setattr__
+        put(self, "match", _canonical(self.match))
+        put(self, "match_text", _match_text(self.match))
+        cookie = cause_bits(self.cause) << 32 | hash_bits(str(self), 32)
+        put(self, "key", FlowKey(self.table.id, self.priority, cookie))
+
+    @property
+    def cookie(self) -> int:
+        return self.key.cookie
+
+    @property
+    def place(self) -> tuple[int, int, str]:
+        """What is unique on a switch: a second flow with the same place replaces the first."""
+        return self.table.id, self.priority, self.match_text
+
+    def __str__(self) -> str:
+        match = f",{self.match_text}" if self.match_text else ""
+        actions = ",".join(map(str, self.actions)) or "drop"
+        return f"table={self.table.name}, priority={self.priority}{match} actions={actions}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Flow) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
+    """One choice of a group. Its id is a hash of its text, so ids read back tell what the buckets are."""
+
     bucket_id: int
     weight: int
+    actions: tuple[Action, ...]
+
+    def __str__(self) -> str:
+        actions = ",".join(map(str, self.actions))
+        weight = f",weight:{self.weight}" if self.weight != 1 else ""
+        return f"bucket=bucket_id:{self.bucket_id}{weight},actions={actions}"
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A select group; ``signature`` is the tuple of its bucket ids, each a hash of the bucket's text."""
+    """A select group: one bucket is chosen for each connection by hash of its 5-tuple.
+
+    ``method`` is ``dp_hash`` (computed once a packet, by the datapath) or ``hash`` (over ``fields``, an
+    upcall a connection). ``cause`` is the Service port.
+    """
 
     group_id: int
+    method: str
+    fields: tuple[Field, ...]
     buckets: tuple[Bucket, ...]
+    cause: Cause
 
     @property
     def signature(self) -> tuple[int, ...]:
         return tuple(bucket.bucket_id for bucket in self.buckets)
+
+    def __str__(self) -> str:
+        method = f"selection_method={self.method}"
+        if self.fields:
+            method += f",fields({','.join(f.set_name for f in self.fields)})"
+        buckets = ",".join(map(str, self.buckets))
+        return f"group_id={self.group_id},type=select,{method},{buckets}"
 
 
 @dataclass(frozen=True, slots=True)

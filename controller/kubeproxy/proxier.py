@@ -6,12 +6,35 @@ never on the order or the number of the events. The app feeds it and sends what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
-from controller.kubeproxy.flow import Changes, Desired
+from controller.api import wiring
+from controller.kubeproxy.fields import IPV4, Family
+from controller.kubeproxy.flow import Changes, Desired, Flow, Group
+from controller.kubeproxy.flows_endpoint import flows_of_endpoint
+from controller.kubeproxy.flows_node import flows_of_node
+from controller.kubeproxy.flows_pod import LocalPod, flows_of_pod
+from controller.kubeproxy.flows_service import flows_of_service, flows_of_service_port, group_of
+from controller.kubeproxy.groupids import GroupIds, group_hash
+from controller.kubeproxy.ledger import Ledger
+from controller.kubeproxy.node import Node, read_node
+from controller.kubeproxy.services import (
+    Address,
+    ServicePort,
+    ServicePortName,
+    merge,
+    service_key,
+    service_ports,
+    slice_service,
+)
+from controller.kubeproxy.topology import categorize
 
 Obj = dict[str, Any]
+Name = tuple[str, str]
+EndpointKey = tuple[Address, int, str]
 
 
 class Proxier:
@@ -19,25 +42,209 @@ class Proxier:
 
     KINDS = ("Service", "EndpointSlice", "Pod", "Node")
 
-    def __init__(self, node: str) -> None:
-        raise NotImplementedError
+    def __init__(self, node: str, family: Family = IPV4, hash_of: Callable[[str], int] = group_hash) -> None:
+        self.name, self.family = node, family
+        self._node_obj: Obj | None = None
+        self._node: Node | None = None
+        self._node_missing: list[str] = []
+        self._ports: dict[str, int] = {}
+        self._services: dict[Name, Obj] = {}
+        self._slices: dict[Name, Obj] = {}
+        self._slices_of: dict[Name, set[Name]] = defaultdict(set)
+        self._pods: dict[Name, Obj] = {}
+        self._service_ports: dict[Name, list[ServicePort]] = {}
+        self._endpoints_of: dict[ServicePortName, frozenset[EndpointKey]] = {}
+        self._users: dict[EndpointKey, set[ServicePortName]] = defaultdict(set)
+        self._group_ids = GroupIds(hash_of)
+        self._ledger = Ledger()
+        self._dirty_services: set[Name] = set()
+        self._dirty_pods: set[Name] = set()
+        self._dirty_endpoints: set[EndpointKey] = set()
+        self._dirty_node = True
+
+    # What is told.
 
     def apply(self, type: str, obj: Obj) -> None:
         """One watch event (ADDED, MODIFIED, DELETED); marks what depends on the object as dirty."""
-        raise NotImplementedError
+        gone = type == "DELETED"
+        match obj["kind"]:
+            case "Service":
+                key = service_key(obj)
+                _put(self._services, key, None if gone else obj)
+                self._dirty_services.add(key)
+            case "EndpointSlice":
+                self._apply_slice(obj, gone)
+            case "Pod":
+                self._apply_pod(obj, gone)
+            case "Node" if obj["metadata"]["name"] == self.name:
+                self._node_obj = None if gone else obj
+                self._dirty_node = True
+
+    def _apply_slice(self, obj: Obj, gone: bool) -> None:
+        key = service_key(obj)
+        old = self._slices.get(key)
+        for one, add in ((old, False), (None if gone else obj, True)):
+            service = slice_service(one) if one else None
+            if service:
+                self._dirty_services.add(service)
+                (self._slices_of[service].add if add else self._slices_of[service].discard)(key)
+        _put(self._slices, key, None if gone else obj)
+
+    def _apply_pod(self, obj: Obj, gone: bool) -> None:
+        key = service_key(obj)
+        spec, status = obj.get("spec") or {}, obj.get("status") or {}
+        here = (
+            not gone
+            and spec.get("nodeName") == self.name
+            and not spec.get("hostNetwork")
+            and status.get("phase") not in ("Succeeded", "Failed")
+            and bool(status.get("podIP"))
+            and bool(_interface(obj))
+        )
+        if here or key in self._pods:
+            _put(self._pods, key, obj if here else None)
+            self._dirty_pods.add(key)
 
     def set_ports(self, ports: Mapping[str, int]) -> None:
         """All ports of the bridge, name to ofport; replaces what was known."""
-        raise NotImplementedError
+        old, self._ports = self._ports, dict(ports)
+        moved = {name for name in old.keys() | ports.keys() if old.get(name) != ports.get(name)}
+        if not moved:
+            return
+        self._dirty_pods.update(key for key, pod in self._pods.items() if _interface(pod) in moved)
+        annotations = ((self._node_obj or {}).get("metadata") or {}).get("annotations") or {}
+        if {annotations.get(wiring.HOST_INTERFACE), annotations.get(wiring.UPLINK_INTERFACE)} & moved:
+            self._dirty_node = True
+
+    # What is wanted.
 
     def desired(self) -> Desired:
         """The whole desired state; costs the dirty share only. The mappings are live: read, do not keep."""
-        raise NotImplementedError
+        self._recompute()
+        return self._ledger.desired
 
     def changes(self) -> Changes:
         """What changed since the last ``changes()`` or since the start, in time of the change alone."""
-        raise NotImplementedError
+        self._recompute()
+        return self._ledger.take()
 
     def waiting(self) -> list[str]:
-        """Why the state cannot be complete yet, a sentence each; progress is not reported while it is non-empty."""
-        raise NotImplementedError
+        """Why the state cannot be complete yet, a sentence each; until then no progress is reported."""
+        self._recompute()
+        sentences = list(self._node_missing)
+        for (namespace, name), pod in sorted(self._pods.items()):
+            if _interface(pod) not in self._ports:
+                sentences.append(f"no port {_interface(pod)} on the bridge for pod {namespace}/{name}")
+        return sentences
+
+    def endpoint_users(self) -> Mapping[EndpointKey, set[ServicePortName]]:
+        """For each endpoint in use, the Service ports because of which its flows exist."""
+        self._recompute()
+        return self._users
+
+    def _recompute(self) -> None:
+        if self._dirty_node:
+            self._recompute_node()
+        if self._node is None:
+            return
+        for key in self._dirty_pods:
+            self._recompute_pod(key, self._node)
+        self._dirty_pods.clear()
+        while self._dirty_services:  # a group id that moves makes the Service it belongs to dirty again
+            self._recompute_service(self._dirty_services.pop(), self._node)
+        for endpoint in self._dirty_endpoints:
+            used = self._users.get(endpoint)
+            if not used:
+                self._users.pop(endpoint, None)
+            self._ledger.share(
+                ("endpoint", endpoint), flows_of_endpoint(*endpoint, self._node) if used else ()
+            )
+        self._dirty_endpoints.clear()
+
+    def _recompute_node(self) -> None:
+        self._dirty_node = False
+        node: Node | None = None
+        self._node_missing = [f"no Node {self.name}"]
+        if self._node_obj is not None:
+            node, self._node_missing = read_node(self._node_obj, self._ports, self.family)
+        if node == self._node:
+            return
+        self._node = node
+        if node is None:
+            self._ledger.clear()
+            return
+        self._ledger.share(("node", self.name), flows_of_node(node))
+        self._dirty_pods.update(self._pods)
+        self._dirty_services.update(self._services, self._service_ports)
+        self._dirty_endpoints.update(self._users)
+
+    def _recompute_pod(self, key: Name, node: Node) -> None:
+        pod = self._pods.get(key)
+        ofport = self._ports.get(_interface(pod)) if pod else None
+        flows: Sequence[Flow] = ()
+        if pod and ofport is not None:
+            for address in map(ip_address, _pod_ips(pod)):
+                if isinstance(address, self.family.address):
+                    local = LocalPod(namespace=key[0], name=key[1], address=address, ofport=ofport)
+                    flows = flows_of_pod(local, node)
+                    break
+        self._ledger.share(("pod", key), flows)
+
+    def _recompute_service(self, key: Name, node: Node) -> None:
+        service = self._services.get(key)
+        ports = service_ports(service, self.family) if service else []
+        gone = {p.name for p in self._service_ports.get(key, ())} - {p.name for p in ports}
+        for name in gone:
+            self._use(name, frozenset())
+            self._moved(self._group_ids.remove(name))
+        flows: list[Flow] = flows_of_service(ports[0]) if ports else []
+        groups: list[Group] = []
+        if ports:
+            self._service_ports[key] = ports
+            merged = merge((self._slices[s] for s in sorted(self._slices_of.get(key, ()))), self.family)
+            for port in ports:
+                found = merged.get((port.name.port, port.name.protocol), {})
+                chosen = categorize(found.values(), port, self.name).cluster
+                self._moved(self._group_ids.add(port.name))
+                group_id = self._group_ids[port.name]
+                flows += flows_of_service_port(port, chosen, group_id, node)
+                if chosen:
+                    groups.append(group_of(port, chosen, group_id))
+                self._use(port.name, frozenset((e.address, e.port, port.name.protocol) for e in chosen))
+        else:
+            self._service_ports.pop(key, None)
+        self._ledger.share(("service", key), flows, groups)
+
+    def _moved(self, names: set[ServicePortName]) -> None:
+        self._dirty_services.update((name.namespace, name.name) for name in names)
+
+    def _use(self, name: ServicePortName, endpoints: frozenset[EndpointKey]) -> None:
+        """Note which endpoints a Service port uses; an endpoint's flows exist while anyone uses it."""
+        before = self._endpoints_of.pop(name, frozenset())
+        if endpoints:
+            self._endpoints_of[name] = endpoints
+        for endpoint in before - endpoints:
+            self._users[endpoint].discard(name)
+            if not self._users[endpoint]:
+                self._dirty_endpoints.add(endpoint)
+        for endpoint in endpoints - before:
+            users = self._users[endpoint]
+            if not users:
+                self._dirty_endpoints.add(endpoint)
+            users.add(name)
+
+
+def _put(store: dict[Name, Obj], key: Name, obj: Obj | None) -> None:
+    if obj is None:
+        store.pop(key, None)
+    else:
+        store[key] = obj
+
+
+def _interface(pod: Obj) -> str:
+    return str((pod["metadata"].get("annotations") or {}).get(wiring.INTERFACE, ""))
+
+
+def _pod_ips(pod: Obj) -> list[str]:
+    status = pod["status"]
+    return [entry["ip"] for entry in status.get("podIPs") or []] or [status["podIP"]]

@@ -1,0 +1,114 @@
+"""OpenFlow actions and the two instructions we use, as values that read like ovs-ofctl.
+
+Tables are named, never numbered: ``openflow`` looks ids up when it encodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+from controller.kubeproxy.fields import FieldMatch, Part
+
+
+class SetField(NamedTuple):
+    """Write ``what.value`` to ``what.field``, under its mask if it has one."""
+
+    what: FieldMatch
+
+    def __str__(self) -> str:
+        field, value, mask = self.what
+        under = "" if mask is None else f"/{field.show(mask)}"
+        return f"set_field:{field.show(value)}{under}->{field.set_name}"
+
+
+class Move(NamedTuple):
+    """Copy bits from one place to another of the same width."""
+
+    src: Part
+    dst: Part
+
+    def __str__(self) -> str:
+        return f"move:{self.src}->{self.dst}"
+
+
+class OutputTo(NamedTuple):
+    """Output to the port whose number these bits hold."""
+
+    port: Part
+
+    def __str__(self) -> str:
+        return f"output:{self.port}"
+
+
+class InPort(NamedTuple):
+    """Output to the port the packet came in by."""
+
+    def __str__(self) -> str:
+        return "IN_PORT"
+
+
+class DecTtl(NamedTuple):
+    def __str__(self) -> str:
+        return "dec_ttl"
+
+
+class ToGroup(NamedTuple):
+    group_id: int
+
+    def __str__(self) -> str:
+        return f"group:{self.group_id}"
+
+
+class Resubmit(NamedTuple):
+    """Look the packet up in another table and come back: what a bucket can do and goto_table cannot."""
+
+    table: str
+
+    def __str__(self) -> str:
+        return f"resubmit(,{self.table})"
+
+
+class GoTo(NamedTuple):
+    table: str
+
+    def __str__(self) -> str:
+        return f"goto_table:{self.table}"
+
+
+class Nat(NamedTuple):
+    """Translate as the connection says (no address given), or to this address and port from now on."""
+
+    side: str = ""
+    address: IPv4Address | IPv6Address | None = None
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.address is None:
+            return "nat"
+        where = f"[{self.address}]" if self.address.version == 6 and self.port else str(self.address)
+        return f"nat({self.side}={where}:{self.port})" if self.port else f"nat({self.side}={where})"
+
+
+@dataclass(frozen=True, slots=True)
+class Ct:
+    """Pass the packet through connection tracking and go on in ``table``."""
+
+    zone: int
+    table: str
+    commit: bool = False
+    nat: Nat | None = None
+    exec: tuple[SetField | Move, ...] = ()
+
+    def __str__(self) -> str:
+        parts = ["commit"] if self.commit else []
+        parts += [f"table={self.table}", f"zone={self.zone}"]
+        if self.nat is not None:
+            parts.append(str(self.nat))
+        if self.exec:
+            parts.append(f"exec({','.join(map(str, self.exec))})")
+        return f"ct({','.join(parts)})"
+
+
+Action = SetField | Move | OutputTo | InPort | DecTtl | ToGroup | Resubmit | GoTo | Ct

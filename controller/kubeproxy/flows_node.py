@@ -1,0 +1,276 @@
+"""The flows every node has, whatever runs on it: ARP, conntrack, routing to the host and the fabric.
+
+Nothing about Services or pods; those flows are their objects' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.api import wiring
+from controller.kubeproxy.actions import Action, Ct, GoTo, InPort, Move, Nat, SetField
+from controller.kubeproxy.fields import (
+    ARP,
+    ARP_OP,
+    ARP_SHA,
+    ARP_SPA,
+    ARP_THA,
+    ARP_TPA,
+    ETH_DST,
+    ETH_SRC,
+    ICMP_TYPE,
+    IN_PORT,
+    Field,
+    FieldMatch,
+    Part,
+    ct_state,
+    mac,
+    proto,
+)
+from controller.kubeproxy.flow import Flow
+from controller.kubeproxy.flows_routing import GATEWAY_MAC, flows_of_routing, network
+from controller.kubeproxy.node import Node
+from controller.kubeproxy.pipeline import (
+    ARP_RESPONDER,
+    CLASSIFIER,
+    CONNTRACK_STATE,
+    CONNTRACK_ZONE,
+    EP_NONE,
+    EP_STATE,
+    EP_TO_SELECT,
+    FROM_NODE,
+    FROM_UPLINK,
+    HIGH,
+    LOW,
+    MISS,
+    NEEDS_SNAT,
+    NODE_PORT_MARK,
+    NORMAL,
+    SERVICE_LB,
+    SESSION_AFFINITY,
+    SOURCE,
+    SPOOF_GUARD,
+    TO_NODE_PORT,
+    UN_SNAT,
+)
+
+
+def _whole(field: Field) -> Part:
+    return Part(field, 0, field.bits, field.name, "")
+
+
+def flows_of_node(node: Node) -> list[Flow]:
+    """Everything a node has by itself: the steps below and those of ``flows_routing``."""
+    steps = (_classifier, _arp, _spoof_guard, _conntrack, _node_port_mark, _service_lb)
+    return [flow for step in steps for flow in step(node)] + flows_of_routing(node)
+
+
+def _classifier(node: Node) -> Iterator[Flow]:
+    ip = node.family.ip
+    yield Flow(
+        CLASSIFIER,
+        HIGH,
+        (ARP,),
+        (GoTo("ARPResponder"),),
+        node.cause,
+        "ARP is answered by the bridge itself and goes no further.",
+    )
+    yield Flow(
+        CLASSIFIER,
+        NORMAL,
+        (ip, FieldMatch(IN_PORT, node.host_port)),
+        (SetField(SOURCE(FROM_NODE)), GoTo("SpoofGuard")),
+        node.cause,
+        "This port leads to the node's own network namespace.",
+    )
+    yield Flow(
+        CLASSIFIER,
+        NORMAL,
+        (ip, FieldMatch(IN_PORT, node.uplink_port)),
+        (SetField(SOURCE(FROM_UPLINK)), GoTo("SpoofGuard")),
+        node.cause,
+        "This port leads to the fabric: other nodes and the outside world.",
+    )
+
+
+def _arp(node: Node) -> Iterator[Flow]:
+    answer: tuple[Action, ...] = (
+        Move(_whole(ETH_SRC), _whole(ETH_DST)),
+        GATEWAY_MAC,
+        SetField(FieldMatch(ARP_OP, 2)),
+        Move(_whole(ARP_SHA), _whole(ARP_THA)),
+        SetField(FieldMatch(ARP_SHA, mac(wiring.GATEWAY_MAC))),
+        Move(_whole(ARP_SPA), _whole(ARP_TPA)),
+        SetField(FieldMatch(ARP_SPA, int(wiring.GATEWAY))),
+        InPort(),
+    )
+    yield Flow(
+        ARP_RESPONDER,
+        NORMAL,
+        (ARP, FieldMatch(ARP_OP, 1), FieldMatch(ARP_TPA, int(wiring.GATEWAY))),
+        answer,
+        node.cause,
+        "Who has the gateway? The bridge: every host routes to it.",
+    )
+
+
+def _spoof_guard(node: Node) -> Iterator[Flow]:
+    family, ip = node.family, node.family.ip
+    host = FieldMatch(IN_PORT, node.host_port)
+    yield Flow(
+        SPOOF_GUARD,
+        NORMAL,
+        (ip, host, FieldMatch(family.src, int(node.address))),
+        (GoTo("UnSNAT"),),
+        node.cause,
+        "The node speaks with its own address only.",
+    )
+    for source in (
+        network(family.src, wiring.SERVICE_NET),
+        FieldMatch(family.src, int(wiring.NODE_PORT_VIRTUAL)),
+    ):
+        yield Flow(
+            SPOOF_GUARD,
+            HIGH,
+            (ip, host, source),
+            (GoTo("L3Forwarding"),),
+            node.cause,
+            "The node's kernel refuses what was handed to it: it answers as the address that was asked, "
+            "and no connection was tracked.",
+        )
+    yield Flow(
+        SPOOF_GUARD,
+        NORMAL,
+        (ip, FieldMatch(IN_PORT, node.uplink_port)),
+        (GoTo("UnSNAT"),),
+        node.cause,
+        "The fabric routes for everyone: any source may come from there.",
+    )
+
+
+def _conntrack(node: Node) -> Iterator[Flow]:
+    family, ip = node.family, node.family.ip
+    un_snat = Ct(node.snat_zone, "ConntrackZone", nat=Nat())
+    yield Flow(
+        UN_SNAT,
+        NORMAL,
+        (ip, FieldMatch(family.dst, int(node.address))),
+        (un_snat,),
+        node.cause,
+        "To the node's address: perhaps a reply to a connection that left masqueraded.",
+    )
+    yield Flow(
+        UN_SNAT,
+        NORMAL,
+        (ip, FieldMatch(family.dst, int(wiring.HAIRPIN_VIRTUAL))),
+        (un_snat,),
+        node.cause,
+        "The reply of a connection that returned to where it came from.",
+    )
+    yield Flow(UN_SNAT, MISS, (), (GoTo("ConntrackZone"),), node.cause, "Nothing to undo.")
+    yield Flow(
+        CONNTRACK_ZONE,
+        NORMAL,
+        (ip,),
+        (Ct(node.dnat_zone, "ConntrackState", nat=Nat()),),
+        node.cause,
+        "Which connection is it of? Translated ones are translated here, replies back.",
+    )
+    yield Flow(
+        CONNTRACK_STATE,
+        HIGH,
+        (
+            ip,
+            proto(family.icmp),
+            FieldMatch(ICMP_TYPE, family.unreachable),
+            ct_state("+inv+trk"),
+            SOURCE(FROM_NODE),
+        ),
+        (GoTo("L3Forwarding"),),
+        node.cause,
+        "The node refuses a datagram to a NodePort without endpoints, of which conntrack knows nothing.",
+    )
+    yield Flow(
+        CONNTRACK_STATE,
+        NORMAL,
+        (ip, ct_state("+inv+trk")),
+        (),
+        node.cause,
+        "Not part of any connection as it should be; let through, it would reset a healthy one.",
+    )
+    yield Flow(
+        CONNTRACK_STATE,
+        LOW,
+        (ip, ct_state("-new+trk")),
+        (GoTo("L3Forwarding"),),
+        node.cause,
+        "A known connection: its choice was made by its first packet.",
+    )
+    yield Flow(CONNTRACK_STATE, MISS, (), (GoTo("NodePortMark"),), node.cause, "A new connection.")
+
+
+def _node_port_mark(node: Node) -> Iterator[Flow]:
+    family, ip = node.family, node.family.ip
+    go = GoTo("SessionAffinity")
+    yield Flow(
+        NODE_PORT_MARK,
+        NORMAL,
+        (ip, FieldMatch(family.dst, int(node.address))),
+        (SetField(TO_NODE_PORT()), go),
+        node.cause,
+        "To this node's address: NodePorts apply.",
+    )
+    yield Flow(
+        NODE_PORT_MARK,
+        NORMAL,
+        (ip, FieldMatch(family.dst, int(wiring.NODE_PORT_VIRTUAL))),
+        (SetField(TO_NODE_PORT()), SetField(NEEDS_SNAT()), go),
+        node.cause,
+        "The node asks for its own NodePort, by its address or as localhost; nft sent it here.",
+    )
+    yield Flow(
+        NODE_PORT_MARK,
+        LOW,
+        (ip, SOURCE(FROM_NODE)),
+        (SetField(NEEDS_SNAT()), go),
+        node.cause,
+        "The node's own connections share its address with masqueraded ones: one zone gives out the ports.",
+    )
+    yield Flow(
+        NODE_PORT_MARK,
+        LOW,
+        (ip, SOURCE(FROM_UPLINK)),
+        (SetField(NEEDS_SNAT()), go),
+        node.cause,
+        "From outside to a VIP (someone has routed it here): replies must come back this way.",
+    )
+    yield Flow(NODE_PORT_MARK, MISS, (), (go,), node.cause, "From a pod, not to this node.")
+    yield Flow(
+        SESSION_AFFINITY,
+        MISS,
+        (),
+        (SetField(EP_STATE(EP_TO_SELECT)), GoTo("ServiceLB")),
+        node.cause,
+        "No earlier choice to follow.",
+    )
+
+
+def _service_lb(node: Node) -> Iterator[Flow]:
+    family, ip = node.family, node.family.ip
+    yield Flow(
+        SERVICE_LB,
+        LOW,
+        (ip, FieldMatch(family.dst, int(wiring.NODE_PORT_VIRTUAL))),
+        (SetField(EP_STATE(EP_NONE)), GoTo("L3Forwarding")),
+        node.cause,
+        "A port of this node that no Service has: refused.",
+    )
+    yield Flow(
+        SERVICE_LB,
+        NORMAL,
+        (ip, proto(family.icmp), network(family.dst, wiring.SERVICE_NET)),
+        (),
+        node.cause,
+        "A ClusterIP is no host: it answers no ping, as with kube-proxy's iptables mode.",
+    )
+    yield Flow(SERVICE_LB, MISS, (), (GoTo("L3Forwarding"),), node.cause, "Not to a Service.")

@@ -1,0 +1,86 @@
+"""What a node's flows need to know of the node itself: a value read from its Node object and its ports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from controller.api import wiring
+from controller.kubeproxy.fields import IPV4, Family
+from controller.kubeproxy.flow import Category, Cause
+from controller.kubeproxy.pipeline import zones
+from controller.kubeproxy.services import Address
+
+Obj = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One node in one address family, as its bridge's flows see it."""
+
+    name: str
+    number: int
+    family: Family
+    address: Address
+    pod_net: IPv4Network | IPv6Network
+    host_port: int
+    uplink_port: int
+
+    @property
+    def cause(self) -> Cause:
+        return Cause(Category.NODE, "", self.name)
+
+    @property
+    def dnat_zone(self) -> int:
+        return zones(self.number, self.family)[0]
+
+    @property
+    def snat_zone(self) -> int:
+        return zones(self.number, self.family)[1]
+
+    def is_local(self, address: Address) -> bool:
+        """Whether a packet to this address ends on this node."""
+        return address == self.address or address in self.pod_net
+
+
+def read_node(obj: Obj, ports: Mapping[str, int], family: Family = IPV4) -> tuple[Node | None, list[str]]:
+    """The node, or None and the sentences that say what is still missing."""
+    metadata = obj["metadata"]
+    name, annotations = metadata["name"], metadata.get("annotations") or {}
+    missing = [
+        f"Node {name} has no annotation {key}"
+        for key in (wiring.DATAPATH_ID, wiring.HOST_INTERFACE, wiring.UPLINK_INTERFACE)
+        if not annotations.get(key)
+    ]
+    addresses = [
+        ip_address(a["address"])
+        for a in (obj.get("status") or {}).get("addresses") or []
+        if a.get("type") == "InternalIP"
+    ]
+    address = next((a for a in addresses if isinstance(a, family.address)), None)
+    if address is None:
+        missing.append(f"Node {name} has no InternalIP of family {family}")
+    spec = obj.get("spec") or {}
+    networks = [ip_network(n) for n in spec.get("podCIDRs") or filter(None, [spec.get("podCIDR")])]
+    pod_net = next((n for n in networks if isinstance(n.network_address, family.address)), None)
+    if pod_net is None:
+        missing.append(f"Node {name} has no podCIDR of family {family}")
+    if not missing:
+        missing = [
+            f"no port {annotations[key]} on the bridge of node {name}"
+            for key in (wiring.HOST_INTERFACE, wiring.UPLINK_INTERFACE)
+            if annotations[key] not in ports
+        ]
+    if missing or address is None or pod_net is None:
+        return None, missing
+    return Node(
+        name=name,
+        number=int(annotations[wiring.DATAPATH_ID], 16),
+        family=family,
+        address=address,
+        pod_net=pod_net,
+        host_port=ports[annotations[wiring.HOST_INTERFACE]],
+        uplink_port=ports[annotations[wiring.UPLINK_INTERFACE]],
+    ), []

@@ -1,0 +1,140 @@
+"""Matches, actions and instructions as OpenFlow 1.5 bytes; the inner half of ``openflow``.
+
+Standard actions where OpenFlow 1.5 has them (Open vSwitch refuses the older Nicira forms in that version),
+Nicira's for conntrack, resubmit and output to a register.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address
+from struct import Struct
+
+from controller.kubeproxy.actions import (
+    Action,
+    Ct,
+    DecTtl,
+    GoTo,
+    InPort,
+    Move,
+    Nat,
+    OutputTo,
+    Resubmit,
+    SetField,
+    ToGroup,
+)
+from controller.kubeproxy.fields import Field, FieldMatch, Part
+from controller.kubeproxy.pipeline import TABLE_IDS
+
+OFPP_IN_PORT = 0xFFFFFFF8
+NX_VENDOR = 0x2320
+NXAST_RESUBMIT_TABLE, NXAST_OUTPUT_REG, NXAST_CT, NXAST_NAT = 14, 15, 35, 36
+NX_CT_F_COMMIT = 1
+NX_NAT_F_SRC, NX_NAT_F_DST = 1, 2
+NX_NAT_IPV4_MIN, NX_NAT_IPV6_MIN, NX_NAT_PROTO_MIN = 1, 4, 16
+MAX_LEN = 0xFFFF
+
+_OXM = Struct("!I")
+_TYPE_LENGTH = Struct("!HH")
+_OUTPUT = Struct("!HHIH6x")
+_GROUP = Struct("!HHI")
+_COPY = Struct("!HHHHH2xII")
+_NX = Struct("!HHIH")
+_RESUBMIT = Struct("!HHIHHB3x")
+_OUTPUT_REG = Struct("!HHIHHIH6x")
+_CT = Struct("!HHIHHIHB3xH")
+_NAT = Struct("!HHIH2xHH")
+_INSTRUCTION = Struct("!HH4x")
+_GOTO = Struct("!HHB3x")
+
+
+@lru_cache(maxsize=1 << 16)
+def oxm(item: FieldMatch) -> bytes:
+    """A match on a field, or the value of a set_field: header, value, and mask if there is one."""
+    field, value, mask = item
+    size = field.bytes
+    if mask is None:
+        return _OXM.pack(field.header()) + value.to_bytes(size, "big")
+    return _OXM.pack(field.header(True)) + value.to_bytes(size, "big") + mask.to_bytes(size, "big")
+
+
+def encode_instructions(actions: Iterable[Action]) -> bytes:
+    """apply_actions with everything up to a final goto_table, and that goto_table."""
+    apply = [action for action in actions if not isinstance(action, GoTo)]
+    goto = [action for action in actions if isinstance(action, GoTo)]
+    encoded = encode_actions(tuple(apply))
+    out = _INSTRUCTION.pack(4, 8 + len(encoded)) + encoded if encoded else b""
+    for action in goto:
+        out += _GOTO.pack(1, 8, TABLE_IDS[action.table])
+    return out
+
+
+def encode_actions(actions: Iterable[Action]) -> bytes:
+    return b"".join([_encode(action) for action in actions])
+
+
+@lru_cache(maxsize=1 << 16, typed=True)  # typed: as tuples, InPort() and DecTtl() are equal
+def _encode(action: Action) -> bytes:
+    match action:
+        case SetField(what):
+            return _headed(25, oxm(what))
+        case Move(src, dst):
+            assert src.bits == dst.bits, f"{action}: the widths differ"
+            body = _COPY.pack(28, 0, src.bits, src.low, dst.low, _id(src.field), _id(dst.field))
+            return _headed(28, body[4:])
+        case ToGroup(group_id):
+            return _GROUP.pack(22, 8, group_id)
+        case Resubmit(table):
+            return _RESUBMIT.pack(0xFFFF, 16, NX_VENDOR, NXAST_RESUBMIT_TABLE, 0xFFF8, TABLE_IDS[table])
+        case Ct():
+            return _ct(action)
+        case InPort():
+            return _OUTPUT.pack(0, 16, OFPP_IN_PORT, MAX_LEN)
+        case OutputTo(port):
+            return _OUTPUT_REG.pack(
+                0xFFFF, 24, NX_VENDOR, NXAST_OUTPUT_REG, _ofs_nbits(port), _id(port.field), MAX_LEN
+            )
+        case DecTtl():
+            return _GROUP.pack(24, 8, 0)
+        case GoTo():
+            raise AssertionError("goto_table is an instruction, not an action")
+
+
+def _headed(type: int, body: bytes) -> bytes:
+    length = 4 + len(body)
+    return _TYPE_LENGTH.pack(type, length + -length % 8) + body + bytes(-length % 8)
+
+
+def _id(field: Field) -> int:
+    return field.header()
+
+
+def _ofs_nbits(part: Part) -> int:
+    return part.low << 6 | (part.bits - 1)
+
+
+def _ct(ct: Ct) -> bytes:
+    inner = (_nat(ct.nat) if ct.nat is not None else b"") + encode_actions(ct.exec)
+    flags = NX_CT_F_COMMIT if ct.commit else 0
+    return (
+        _CT.pack(
+            0xFFFF, _CT.size + len(inner), NX_VENDOR, NXAST_CT, flags, 0, ct.zone, TABLE_IDS[ct.table], 0
+        )
+        + inner
+    )
+
+
+def _nat(nat: Nat) -> bytes:
+    flags = present = 0
+    ranges = b""
+    if nat.address is not None:
+        flags = NX_NAT_F_SRC if nat.side == "src" else NX_NAT_F_DST
+        present = NX_NAT_IPV4_MIN if isinstance(nat.address, IPv4Address) else NX_NAT_IPV6_MIN
+        ranges = nat.address.packed
+        if nat.port:
+            present |= NX_NAT_PROTO_MIN
+            ranges += nat.port.to_bytes(2, "big")
+    length = _NAT.size + len(ranges)
+    padding = -length % 8
+    return _NAT.pack(0xFFFF, length + padding, NX_VENDOR, NXAST_NAT, flags, present) + ranges + bytes(padding)

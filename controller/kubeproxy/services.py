@@ -1,0 +1,194 @@
+"""Services and EndpointSlices in kube-proxy's words: ServicePortName, ServicePort, Endpoint.
+
+Pure reading of objects as the API server serves them. Which endpoint gets traffic is ``topology``'s
+question; flows are built elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, NamedTuple
+
+from controller.kubeproxy.fields import Family
+
+Obj = dict[str, Any]
+Address = IPv4Address | IPv6Address
+
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
+HEADLESS_LABEL = "service.kubernetes.io/headless"
+DEFAULT_AFFINITY_SECONDS = 10800
+
+
+class ServicePortName(NamedTuple):
+    """A port of a Service, as kube-proxy names it."""
+
+    namespace: str
+    name: str
+    port: str
+    protocol: str
+
+    def __str__(self) -> str:
+        port = f":{self.port}" if self.port else ""
+        return f"{self.namespace}/{self.name}{port}/{self.protocol}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicePort:
+    """One port of a Service in one address family, with all that decides about its traffic."""
+
+    name: ServicePortName
+    family: Family
+    cluster_ip: Address
+    port: int
+    node_port: int = 0
+    external_ips: tuple[Address, ...] = ()
+    load_balancer_ips: tuple[Address, ...] = ()
+    source_ranges: tuple[str, ...] = ()
+    external_local: bool = False
+    internal_local: bool = False
+    affinity_seconds: int = 0
+    health_check_node_port: int = 0
+    traffic_distribution: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """One address and port behind a Service port. Sorted by address and port: group order is stable."""
+
+    address: Address
+    port: int
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    node: str = ""
+    zone: str = ""
+    zone_hints: tuple[str, ...] = ()
+    node_hints: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{host}:{self.port}"
+
+
+def service_key(service: Obj) -> tuple[str, str]:
+    metadata = service["metadata"]
+    return metadata.get("namespace", "default"), metadata["name"]
+
+
+def proxied(service: Obj) -> bool:
+    """Whether kube-proxy handles this Service at all: not headless, not a name only, not another proxy's."""
+    spec, labels = service.get("spec", {}), service["metadata"].get("labels") or {}
+    cluster_ip = spec.get("clusterIP", "")
+    return (
+        spec.get("type", "ClusterIP") != "ExternalName"
+        and cluster_ip not in ("", "None")
+        and PROXY_NAME_LABEL not in labels
+        and HEADLESS_LABEL not in labels
+    )
+
+
+def _addresses(texts: Iterable[str], family: Family) -> tuple[Address, ...]:
+    return tuple(a for a in map(ip_address, texts) if isinstance(a, family.address))
+
+
+def service_ports(service: Obj, family: Family) -> list[ServicePort]:
+    """The ports that kube-proxy serves for this Service in this family; none when it is not proxied."""
+    if not proxied(service):
+        return []
+    spec = service["spec"]
+    cluster_ips = _addresses(spec.get("clusterIPs") or [spec["clusterIP"]], family)
+    if not cluster_ips:
+        return []
+    namespace, name = service_key(service)
+    affinity = 0
+    if spec.get("sessionAffinity") == "ClientIP":
+        client_ip = (spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}
+        affinity = client_ip.get("timeoutSeconds", DEFAULT_AFFINITY_SECONDS)
+    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+    vips = [entry["ip"] for entry in ingress if entry.get("ip") and entry.get("ipMode", "VIP") == "VIP"]
+    return [
+        ServicePort(
+            name=ServicePortName(namespace, name, port.get("name", ""), port.get("protocol", "TCP")),
+            family=family,
+            cluster_ip=cluster_ips[0],
+            port=port["port"],
+            node_port=port.get("nodePort", 0) if spec.get("type") in ("NodePort", "LoadBalancer") else 0,
+            external_ips=_addresses(spec.get("externalIPs") or [], family),
+            load_balancer_ips=_addresses(vips, family),
+            source_ranges=tuple(spec.get("loadBalancerSourceRanges") or ()),
+            external_local=spec.get("externalTrafficPolicy") == "Local",
+            internal_local=spec.get("internalTrafficPolicy") == "Local",
+            affinity_seconds=affinity,
+            health_check_node_port=spec.get("healthCheckNodePort", 0),
+            traffic_distribution=spec.get("trafficDistribution", ""),
+        )
+        for port in spec.get("ports") or []
+    ]
+
+
+def slice_service(endpoint_slice: Obj) -> tuple[str, str] | None:
+    """(namespace, name) of the Service a slice belongs to; None when it says no name."""
+    metadata = endpoint_slice["metadata"]
+    name = (metadata.get("labels") or {}).get(SERVICE_NAME_LABEL)
+    return (metadata.get("namespace", "default"), name) if name else None
+
+
+def slice_endpoints(endpoint_slice: Obj, family: Family) -> Iterator[tuple[tuple[str, str], Endpoint]]:
+    """((port name, protocol), endpoint) of everything in one slice of this family.
+
+    Conditions that are absent mean: ready and serving, not terminating (as upstream reads them). A port
+    without a number means "all ports" upstream and is for Services without meaning: left out.
+    """
+    if endpoint_slice.get("addressType", "IPv4") != family.name:
+        return
+    ports = [
+        ((p.get("name") or "", p.get("protocol") or "TCP"), p["port"])
+        for p in endpoint_slice.get("ports") or []
+        if p.get("port")
+    ]
+    for entry in endpoint_slice.get("endpoints") or []:
+        addresses = entry.get("addresses")
+        if not addresses:
+            continue
+        conditions = entry.get("conditions") or {}
+        ready = conditions.get("ready") is not False
+        serving = conditions.get("serving")
+        hints = entry.get("hints") or {}
+        address = family.address(addresses[0])
+        for key, port in ports:
+            yield (
+                key,
+                Endpoint(
+                    address,
+                    port,
+                    ready,
+                    ready if serving is None else serving,
+                    conditions.get("terminating") is True,
+                    entry.get("nodeName") or "",
+                    entry.get("zone") or "",
+                    tuple(h["name"] for h in hints.get("forZones") or ()),
+                    tuple(h["name"] for h in hints.get("forNodes") or ()),
+                ),
+            )
+
+
+def merge(
+    slices: Iterable[Obj], family: Family
+) -> dict[tuple[str, str], dict[tuple[Address, int], Endpoint]]:
+    """All slices of one Service: by (port name, protocol) the endpoints by (address, port).
+
+    The same endpoint in two slices (a move under way) counts once; the better state wins, so that the
+    result does not depend on the order of the slices.
+    """
+    found: dict[tuple[str, str], dict[tuple[Address, int], Endpoint]] = {}
+    for endpoint_slice in slices:
+        for key, endpoint in slice_endpoints(endpoint_slice, family):
+            endpoints = found.setdefault(key, {})
+            place = endpoint.address, endpoint.port
+            known = endpoints.get(place)
+            if known is None or known < endpoint:
+                endpoints[place] = endpoint
+    return found
