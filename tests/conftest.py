@@ -1,0 +1,66 @@
+"""Settings every tier shares, and the door of the net tier: it runs in a sandbox or not at all.
+
+What one tier needs for itself belongs into that tier's conftest.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import hypothesis
+import pytest
+
+from topo import linux, sandbox
+
+_ROOT = Path(__file__).parent.parent
+_NET = _ROOT / "tests" / "net"
+
+# Two slow cores shared with others: an example's time says nothing, and a failure must come again.
+hypothesis.settings.register_profile("podwire", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("podwire")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Start pytest again inside a sandbox when it was asked for tests/net outside of one."""
+    if config.option.help or config.option.version or config.option.collectonly:
+        return
+    if sandbox.inside() or not any(_meets_net(argument, config) for argument in config.args):
+        return
+    try:
+        sandbox.need_root()
+    except Exception as error:
+        raise pytest.UsageError(f"tests/net: {error}; without it: pytest tests/unit tests/ovs") from None
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is not None:
+        capture.stop_global_capturing()
+    arguments = [sys.executable, "-m", "pytest", *config.invocation_params.args]
+    sandbox.enter(lambda: _again(arguments), name=f"tests-{os.getpid()}")
+
+
+def _meets_net(argument: str, config: pytest.Config) -> bool:
+    path = (config.invocation_params.dir / argument.split("::")[0]).resolve()
+    return path.is_relative_to(_NET) or _NET.is_relative_to(path)
+
+
+def _again(arguments: list[str]) -> NoReturn:
+    _private_tmp()
+    os.execv(arguments[0], arguments)
+
+
+def _private_tmp() -> None:
+    """Cover /tmp, so that a test can tell what a lab leaves there from what others put there.
+
+    What pytest itself needs from below /tmp (a checkout, an environment) stays where it was.
+    """
+    wanted = {_ROOT, Path(sys.prefix), Path.cwd()}
+    kept = [(path, os.open(path, os.O_RDONLY)) for path in wanted if path.is_relative_to("/tmp")]
+    linux.mount("podwire", "/tmp", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=1777")
+    for path, fd in kept:
+        path.mkdir(parents=True, exist_ok=True)
+        linux.mount(f"/proc/self/fd/{fd}", str(path), "", linux.MS_BIND)
+        os.close(fd)
+    os.chdir(Path.cwd())
