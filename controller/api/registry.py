@@ -10,23 +10,33 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.api import deletion, names
+from controller.api import binding, deletion, names
 from controller.api.defaults import set_defaults
 from controller.api.errors import BadRequest
 from controller.api.kinds import KINDS, Kind
 from controller.api.objects import Obj, copy, kind_of, resource_version
 from controller.api.patch import SHORT, apply_patch
 from controller.api.scale import from_scale, to_scale
-from controller.api.status import REQUIRED, FieldError, conflict, forbidden, invalid, not_found
+from controller.api.status import (
+    REQUIRED,
+    FieldError,
+    already_exists,
+    conflict,
+    forbidden,
+    invalid,
+    not_found,
+)
 from controller.api.store import Store
-from controller.api.validate import check_create, check_update
+from controller.api.validate import check, decode
 
-Allocate = Callable[[Obj, Iterable[Obj]], Obj]
-"""Admission of a Service: fills in clusterIP and nodePorts, given the Services there are."""
+Allocate = Callable[[Obj], Obj]
+"""Admission of a Service: fills in clusterIP and nodePorts, or raises Invalid."""
+Unknown = Callable[[Obj, list[str]], None]
+"""Told of the fields of an object that its schema does not know (and that were dropped); may raise."""
 
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
@@ -51,6 +61,10 @@ def _utc_now() -> datetime:
 
 def _new_uid() -> str:
     return str(uuid.uuid4())
+
+
+def _ignore(obj: Obj, fields: list[str]) -> None:
+    """Kubernetes' fieldValidation=Ignore."""
 
 
 class Registry:
@@ -89,10 +103,14 @@ class Registry:
 
     # -- create
 
-    def create(self, obj: Obj, *, namespace: str | None = None, dry_run: bool = False) -> Obj:
+    def create(
+        self, obj: Obj, *, namespace: str | None = None, dry_run: bool = False, unknown: Unknown = _ignore
+    ) -> Obj:
         """Create an object; ``namespace`` is the one of the URL, which the object's must equal."""
         row = kind_of(obj)
-        made = copy(obj)
+        made, report = decode(obj)
+        if report.unknown:
+            unknown(made, report.unknown)
         metadata = _metadata(made)
         self._place(row, metadata, namespace)
         prefix = str(metadata.get("generateName") or "")
@@ -118,12 +136,11 @@ class Registry:
             if "status" in row.subresources and row.kind != "Node":
                 made.pop("status", None)
             set_defaults(made)
-            check_create(made)
-            if dry_run:
-                return self._admit(row, made, None)
-            if self.store.get(row.kind, metadata.get("namespace"), metadata["name"]) is None:
-                made = self._admit(row, made, None)
-            return self.store.create(made)
+            check(made, None, report.missing)
+            if self.store.get(row.kind, metadata.get("namespace"), metadata["name"]) is not None:
+                raise already_exists(row.kind, metadata["name"])
+            made = self._admit(row, made, None)
+            return made if dry_run else self.store.create(made)
 
     def _place(self, row: Kind, metadata: Obj, namespace: str | None) -> None:
         if not row.namespaced:
@@ -161,20 +178,20 @@ class Registry:
             return obj
         if old is not None and old.get("spec") == obj.get("spec"):
             return obj
-        mine = (obj["metadata"]["namespace"], obj["metadata"]["name"])
-        others = (
-            service for service in self.store.list("Service")
-            if (service["metadata"]["namespace"], service["metadata"]["name"]) != mine
-        )  # fmt: skip
-        return self._allocate(obj, others)
+        return self._allocate(obj)
 
     # -- update
 
-    def update(self, obj: Obj, *, subresource: str = "", dry_run: bool = False) -> Obj:
-        """Replace an object, its status or a Namespace's finalizers; a stale resourceVersion is 409."""
+    def update(
+        self, obj: Obj, *, subresource: str = "", dry_run: bool = False, unknown: Unknown = _ignore
+    ) -> Obj:
+        """Replace an object, or by subresource: its ``status``, a Namespace's finalizers (``finalize``),
+        a Pod's node (``binding``). A stale resourceVersion is 409."""
         row = kind_of(obj)
+        made, report = decode(obj)
+        if report.unknown:
+            unknown(made, report.unknown)
         with self.store.lock:
-            made = copy(obj)
             metadata = _metadata(made)
             if row.namespaced:
                 metadata["namespace"] = metadata.get("namespace") or "default"
@@ -184,14 +201,14 @@ class Registry:
             old = self.store.get(row.kind, metadata.get("namespace"), name)
             if old is None:
                 raise not_found(row.kind, name)
-            made = self._prepared(row, made, old, subresource)
+            made = self._prepared(row, made, old, subresource, report.missing)
             if dry_run:
                 return made
             if deletion.is_finished(made):
                 return self.store.delete(row.kind, metadata.get("namespace"), name)
             return self.store.update(made)
 
-    def _prepared(self, row: Kind, made: Obj, old: Obj, subresource: str) -> Obj:
+    def _prepared(self, row: Kind, made: Obj, old: Obj, subresource: str, missing: Sequence[str]) -> Obj:
         metadata, before = made["metadata"], old["metadata"]
         if metadata.get("uid") and metadata["uid"] != before["uid"]:
             raise conflict(
@@ -208,17 +225,22 @@ class Registry:
                 metadata.pop(word, None)
         if subresource == "status":
             made = {**copy(old), "metadata": metadata, "status": made.get("status") or {}}
-            metadata["ownerReferences"] = before.get("ownerReferences") or []
-            if not metadata["ownerReferences"]:
-                del metadata["ownerReferences"]
-        elif "status" in row.subresources and subresource != "binding":  # it sets PodScheduled too
+            metadata.pop("ownerReferences", None)
+            if before.get("ownerReferences"):
+                metadata["ownerReferences"] = before["ownerReferences"]
+            check(made, old)
+            return made
+        if subresource == "binding":
+            return binding.bind(copy(old), made, timestamp(self.now()))
+        if "status" in row.subresources:
             made.pop("status", None)
             if "status" in old:
                 made["status"] = copy(old["status"])
         set_defaults(made, old)
-        check_update(made, old, subresource)
-        if not subresource:
-            made = self._admit(row, made, old)
+        # Before the rules: an update that leaves an allocated address or port out keeps it, and one
+        # that changes the type gives back what the new type has no use for.
+        made = self._admit(row, made, old)
+        check(made, old, missing)
         if row.kind in _COUNTED and _wanted(made) != _wanted(old):
             made["metadata"]["generation"] = int(before.get("generation") or 0) + 1
         return made
@@ -243,6 +265,7 @@ class Registry:
         patch_type: str = "merge",
         subresource: str = "",
         dry_run: bool = False,
+        unknown: Unknown = _ignore,
     ) -> Obj:
         """Patch an object or a subresource; without a resourceVersion in the patch it never conflicts."""
         with self.store.lock:
@@ -255,7 +278,7 @@ class Registry:
                 return self.scale(kind, namespace, name, made, dry_run=dry_run)
             if (made.get("kind"), made.get("apiVersion")) != (old["kind"], old["apiVersion"]):
                 raise BadRequest("a patch cannot change apiVersion or kind")
-            return self.update(made, subresource=subresource, dry_run=dry_run)
+            return self.update(made, subresource=subresource, dry_run=dry_run, unknown=unknown)
 
     # -- delete
 

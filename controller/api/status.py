@@ -33,6 +33,7 @@ NOT_SUPPORTED = "Unsupported value"
 FORBIDDEN = "Forbidden"
 TOO_LONG = "Too long"
 TOO_MANY = "Too many"
+NOT_FOUND = "Not found"
 
 _REASONS = {
     REQUIRED: "FieldValueRequired",
@@ -42,6 +43,7 @@ _REASONS = {
     FORBIDDEN: "FieldValueForbidden",
     TOO_LONG: "FieldValueTooLong",
     TOO_MANY: "FieldValueTooMany",
+    NOT_FOUND: "FieldValueNotFound",
 }
 
 
@@ -59,7 +61,7 @@ class FieldError:
     def reason(self) -> str:
         """Everything but the field: ``Invalid value: 80: provided port is not in the valid range``."""
         parts = [self.type]
-        if self.type in (INVALID, DUPLICATE, NOT_SUPPORTED):
+        if self.type in (INVALID, DUPLICATE, NOT_SUPPORTED, NOT_FOUND):
             parts.append(json.dumps(self.value, ensure_ascii=False))
         if self.detail:
             parts.append(self.detail)

@@ -15,10 +15,10 @@ from controller.api import discovery, routes, selectors
 from controller.api.errors import BadRequest, MethodNotAllowed
 from controller.api.history import encode
 from controller.api.kinds import Kind
-from controller.api.objects import Obj, copy
+from controller.api.objects import Obj
 from controller.api.registry import Registry
 from controller.api.routes import Target, dry_run
-from controller.api.status import conflict, success
+from controller.api.status import success
 
 _ANSWERED_WITH_OBJECT = ("Pod", "Service", "ServiceAccount")
 """A DELETE of these answers the object, of all others a Status (typed clients insist)."""
@@ -45,6 +45,27 @@ class Call:
     body: bytes = b""
 
 
+class Told:
+    """Hears of unknown fields: by ``fieldValidation`` an error, a warning (the default) or nothing."""
+
+    def __init__(self, call: Call) -> None:
+        self.warnings: list[str] = []
+        self._mode = call.query.get("fieldValidation") or "Warn"
+        if self._mode not in ("Strict", "Warn", "Ignore"):
+            raise BadRequest(f'fieldValidation: Unsupported value: "{self._mode}": supported values: '
+                             '"Ignore", "Warn", "Strict"')  # fmt: skip
+
+    def __call__(self, obj: Obj, fields: list[str]) -> None:
+        texts = [f'unknown field "{path}"' for path in fields]
+        if self._mode == "Strict":
+            raise BadRequest(
+                f'{obj["kind"]} in version "{obj["apiVersion"]}" cannot be handled as a {obj["kind"]}: '
+                f"strict decoding error: {', '.join(texts)}"
+            )
+        if self._mode == "Warn":
+            self.warnings += texts
+
+
 def answer(registry: Registry, call: Call) -> Answer:
     """Do what a request asks. Raises ApiError for everything that is not 2xx."""
     if call.method == "GET":
@@ -64,9 +85,11 @@ def _on_collection(registry: Registry, call: Call, target: Target) -> Answer:
     if call.method == "GET":
         return Answer(200, list_body(registry, target, call.query))
     if call.method == "POST":
-        obj = _object(call, kind)
-        made = registry.create(obj, namespace=target.namespace or None, dry_run=dry_run(call.query))
-        return Answer(201, encode(made), warnings=_warnings(kind))
+        told = Told(call)
+        made = registry.create(
+            _object(call, kind), namespace=target.namespace or None, dry_run=dry_run(call.query), unknown=told
+        )
+        return Answer(201, encode(made), warnings=[*_warnings(kind), *told.warnings])
     if call.method == "DELETE":
         return Answer(200, encode(_delete_collection(registry, call, target)))
     raise _not_allowed(call)
@@ -77,13 +100,15 @@ def _on_object(registry: Registry, call: Call, target: Target) -> Answer:
     if call.method == "GET":
         return Answer(200, encode(registry.get(*at)))
     if call.method == "PUT":
-        obj = _named(_object(call, kind), target)
-        return Answer(
-            200, encode(registry.update(obj, dry_run=dry_run(call.query))), warnings=_warnings(kind)
-        )
+        obj, told = _named(_object(call, kind), target), Told(call)
+        made = registry.update(obj, dry_run=dry_run(call.query), unknown=told)
+        return Answer(200, encode(made), warnings=[*_warnings(kind), *told.warnings])
     if call.method == "PATCH":
-        made = registry.patch(*at, _json(call), patch_type=call.content_type, dry_run=dry_run(call.query))
-        return Answer(200, encode(made), warnings=_warnings(kind))
+        patch, told = _json(call), Told(call)
+        made = registry.patch(
+            *at, patch, patch_type=call.content_type, dry_run=dry_run(call.query), unknown=told
+        )
+        return Answer(200, encode(made), warnings=[*_warnings(kind), *told.warnings])
     if call.method == "DELETE":
         gone = registry.delete(*at, **_delete_options(call))
         if kind.kind not in _ANSWERED_WITH_OBJECT:
@@ -154,14 +179,8 @@ def _bind(registry: Registry, target: Target, binding: Any) -> Obj:
     if not node:
         raise BadRequest("a Binding needs target.name")
     with registry.store.lock:
-        pod = copy(registry.get("Pod", target.namespace, target.name))
-        if pod["spec"].get("nodeName"):
-            raise conflict(
-                "Pod", target.name, f"pod {target.name} is already assigned to node {pod['spec']['nodeName']}"
-            )
-        pod["spec"]["nodeName"] = node
-        pod["metadata"].pop("resourceVersion")
-        registry.update(pod)
+        pod = registry.get("Pod", target.namespace, target.name)
+        registry.update({**pod, "spec": {**pod["spec"], "nodeName": node}}, subresource="binding")
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 
