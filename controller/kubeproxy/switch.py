@@ -1,0 +1,350 @@
+"""One bridge and what it should hold: read back, compare, send the difference, wait for the barrier.
+
+A state machine without threads, sockets or clock: ``worker`` calls it from one thread, tells it what was
+heard and what time it is, and it answers through its channel. At most one read or one change is under
+way; what happens meanwhile is gathered and becomes the next change. So every error heard belongs to the
+change under way, and what the switch holds is known after each barrier.
+
+Flows that vanish behind our back are found by a periodic read rather than by a flow monitor: a read sees
+groups too, needs no second decoder, and costs a few milliseconds of each period (the period stretches so
+that reading never takes more than a fiftieth of the time).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from controller.kubeproxy import openflow
+from controller.kubeproxy.channel import BarrierAnswered, Channel, Described, Refused
+from controller.kubeproxy.diff import (
+    AddFlow,
+    AddGroup,
+    DeleteFlow,
+    DeleteGroup,
+    Have,
+    Message,
+    ModifyGroup,
+    RemoveBucket,
+    applied,
+    diff,
+    messages,
+)
+from controller.kubeproxy.proxier import Proxier
+
+LOG = logging.getLogger("kubeproxy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All in seconds, but ``attempts``."""
+
+    read_every: float = 3.0
+    answer_within: float = 10.0
+    hold_deletes: float = 10.0
+    """After a connect, how long what seems left over stays while the proxier still waits for something."""
+    retry_after: tuple[float, ...] = (0.05, 0.2, 1.0, 3.0)
+    """Pauses between attempts after the switch refused something; when they are used up the process ends."""
+
+
+DEFAULTS = Settings()
+
+
+class SwitchRefuses(Exception):
+    """The switch refuses what we want again and again: a mistake of ours, so the process ends."""
+
+
+@dataclass(kw_only=True)
+class _Change:
+    """What is under way: sent, and not yet answered by the barrier."""
+
+    barrier: int
+    sent: list[Message]
+    version: int | None
+    began: float
+    causes: Sequence[str]
+    received: float
+    errors: int = 0
+
+
+@dataclass(kw_only=True)
+class _Read:
+    """A read-back under way."""
+
+    flows: int
+    groups: int
+    began: float
+    parts: dict[int, list[bytes]] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)
+
+
+class Switch:
+    """The switch of one node. ``report(version)`` is called when all up to that resourceVersion is in."""
+
+    def __init__(
+        self,
+        node: str,
+        report: Callable[[int], None],
+        *,
+        settings: Settings = DEFAULTS,
+        timing: TextIO | None = None,
+    ) -> None:
+        self.node, self.report, self.settings, self.timing = node, report, settings, timing
+        self.proxier = Proxier(node)
+        self.channel: Channel | None = None
+        self.ports: dict[str, int] = {}
+        self.have: Have | None = None
+        self._whole = True  # compare all of what is desired, not the changes alone
+        self._under_way: _Change | _Read | None = None
+        self._xids = itertools.count(1)
+        self._version: int | None = None
+        self._reported: int | None = None
+        self._causes: dict[str, None] = {}
+        self._received: float | None = None
+        self._connected_at = 0.0
+        self._next_read = 0.0
+        self._not_before = 0.0
+        self._attempts = 0
+        self._waiting: list[str] = []
+
+    # what is heard
+
+    def connected(self, channel: Channel, ports: dict[str, int], now: float) -> None:
+        """A new connection: what the switch holds is unknown until it has been read."""
+        self.channel, self.ports, self.have, self._under_way = channel, dict(ports), None, None
+        self._whole, self._connected_at, self._not_before = True, now, now
+        self.proxier.set_ports(self.ports)
+        self._because("the switch connected", now)
+        LOG.info("%s: switch connected, %d ports", self.node, len(ports))
+
+    def disconnected(self) -> None:
+        LOG.info("%s: switch disconnected; its flows stay as they are", self.node)
+        self.channel = self._under_way = self.have = None
+
+    def port_changed(self, name: str, number: int | None, now: float) -> None:
+        if number is None:
+            self.ports.pop(name, None)
+        elif self.ports.get(name) == number:
+            return
+        else:
+            self.ports[name] = number
+        self.proxier.set_ports(self.ports)
+        self._because(f"port {name} {'went' if number is None else f'is {number}'}", now)
+
+    def apply(self, type: str, obj: dict[str, Any], at: float) -> None:
+        self.proxier.apply(type, obj)
+        meta = obj["metadata"]
+        name = "/".join(part for part in (meta.get("namespace"), meta["name"]) if part)
+        self._because(f"{obj['kind']} {name}", at)
+
+    def synced(self, version: int) -> None:
+        """Every event up to this resourceVersion has been applied.
+
+        Told again even when it is the same: a restarted API server has forgotten our progress.
+        """
+        self._version, self._reported = version, None
+
+    def barrier_answered(self, heard: BarrierAnswered) -> None:
+        change = self._under_way
+        if isinstance(change, _Change) and change.barrier == heard.xid:
+            self._under_way = None
+            self._finish(change, heard.at)
+
+    def described(self, heard: Described) -> None:
+        read = self._under_way
+        if not isinstance(read, _Read) or heard.xid not in (read.flows, read.groups):
+            return
+        read.parts.setdefault(heard.xid, []).append(heard.message)
+        if not heard.more:
+            read.done.add(heard.xid)
+        if len(read.done) == 2:
+            self._under_way = None
+            self._compare(read, heard.at)
+
+    def refused(self, heard: Refused) -> None:
+        """The switch did not do something; after the barrier everything is read and compared again."""
+        LOG.error("%s: the switch refuses (%s): %s", self.node, heard.error, self._what(heard.data))
+        if isinstance(self._under_way, _Change):
+            self._under_way.errors += 1
+        elif isinstance(self._under_way, _Read):
+            self._under_way = None
+            self._retry(heard.at)
+        else:
+            self.have = None
+
+    # what is done
+
+    def work(self, now: float) -> float | None:
+        """Do what can be done now. Returns when to be called again (None: when something is heard)."""
+        channel = self.channel
+        if channel is None or self._version is None:
+            return None
+        if self._under_way is not None:
+            late = self._under_way.began + self.settings.answer_within
+            if now < late:
+                return late
+            LOG.error("%s: no answer within %g s; hanging up", self.node, self.settings.answer_within)
+            self._under_way = None
+            channel.hang_up()
+            return None
+        if now < self._not_before:
+            return self._not_before
+        if self.have is not None and not self._send(channel, self.have, now) and now < self._next_read:
+            return self._next_read
+        if self._under_way is None:
+            self._read(channel, now)
+        return now + self.settings.answer_within
+
+    def _because(self, cause: str, at: float) -> None:
+        self._causes[cause] = None
+        if self._received is None:
+            self._received = at
+
+    def _read(self, channel: Channel, now: float) -> None:
+        read = _Read(flows=next(self._xids), groups=next(self._xids), began=now)
+        self._under_way = read
+        for xid, request in (
+            (read.flows, openflow.flow_stats_request(read.flows)),
+            (read.groups, openflow.group_desc_request(read.groups)),
+        ):
+            channel.expect(xid)
+            channel.send(request)
+
+    def _compare(self, read: _Read, now: float) -> None:
+        """What was read is what the switch has; a surprise makes the next comparison whole."""
+        flows = [key for part in read.parts[read.flows] for key in openflow.decode_flow_stats(part)]
+        groups = [group for part in read.parts[read.groups] for group in openflow.decode_group_desc(part)]
+        found = Have(flows=set(flows), groups=dict(groups))
+        if self.have is None:
+            counts = f"{len(found.flows)} flows and {len(found.groups)} groups"
+            LOG.info("%s: the switch holds %s; read in %.1f ms", self.node, counts, 1000 * (now - read.began))
+        elif found != self.have:
+            self._whole = True
+            self._because("the switch no longer held what was sent", now)
+        self.have = found
+        self._next_read = now + max(self.settings.read_every, 50 * (now - read.began))
+
+    def _messages(self, have: Have, now: float) -> list[Message]:
+        changes = self.proxier.changes()
+        self._waiting = self._say_waiting(self.proxier.waiting())
+        if not self._whole:
+            return messages(changes, have)
+        sends = diff(have, self.proxier.desired())
+        if self._waiting and now < self._connected_at + self.settings.hold_deletes:
+            # a port or an object is still to come: what looks left over may be right in a moment
+            return [m for m in sends if not isinstance(m, DeleteFlow | DeleteGroup | RemoveBucket)]
+        self._whole = False
+        return sends
+
+    def _send(self, channel: Channel, have: Have, now: float) -> bool:
+        """Send the difference as one bundle and a barrier; False when there is none."""
+        sends = self._messages(have, now)
+        version = None if self._waiting else self._version
+        causes, received = list(self._causes), self._received
+        self._causes, self._received = {}, None
+        if not sends:
+            self._attempts = 0
+            self._report(version)
+            return False
+        change = _Change(
+            barrier=next(self._xids),
+            sent=sends,
+            version=version,
+            began=now,
+            causes=causes,
+            received=now if received is None else received,
+        )
+        self._under_way = change
+        for message in sends:
+            LOG.debug("%s: %s", self.node, _said(message))
+        bundle = openflow.bundle(sends, next(self._xids), next(self._xids))
+        for piece in openflow.joined([*bundle, openflow.barrier_request(change.barrier)]):
+            channel.send(piece)
+        return True
+
+    def _finish(self, change: _Change, now: float) -> None:
+        if change.errors:
+            self._retry(now)
+            return
+        assert self.have is not None, "a change is sent only when it is known what the switch holds"
+        applied(self.have, change.sent)
+        self._attempts = 0
+        milliseconds = 1000 * (now - change.received)
+        counts = _counts(change.sent)
+        LOG.info("%s: %s in %.1f ms, because %s", self.node, counts, milliseconds, _short(change.causes))
+        if self.timing is not None:
+            record = {
+                "node": self.node,
+                "receivedAt": time.time() - (time.monotonic() - change.received),
+                "barrierAt": time.time() - (time.monotonic() - now),
+                "milliseconds": round(milliseconds, 3),
+                "sendMilliseconds": round(1000 * (now - change.began), 3),
+                "messages": len(change.sent),
+                "resourceVersion": change.version,
+                "causes": list(change.causes),
+            }
+            print(json.dumps(record), file=self.timing, flush=True)
+        self._report(change.version)
+
+    def _retry(self, now: float) -> None:
+        """After a refusal nothing is taken for granted: read, compare, send again; but not for ever."""
+        if self._attempts >= len(self.settings.retry_after):
+            raise SwitchRefuses(f"{self.node}: refused {self._attempts + 1} times in a row; see above")
+        self._not_before = now + self.settings.retry_after[self._attempts]
+        self._attempts += 1
+        self.have, self._whole = None, True
+        self._because("the switch had refused something", now)
+
+    def _report(self, version: int | None) -> None:
+        if version is not None and version != self._reported:
+            self._reported = version
+            self.report(version)
+
+    def _say_waiting(self, waiting: list[str]) -> list[str]:
+        for sentence in waiting:
+            if sentence not in self._waiting:
+                LOG.info("%s: waiting: %s", self.node, sentence)
+        return waiting
+
+    def _what(self, data: bytes) -> str:
+        """The text of the flow or group an error is about; ``data`` is the start of the refused message."""
+        if len(data) >= 24 and data[1] == 14:
+            cookie = int.from_bytes(data[8:16], "big")
+            flows = [str(f) for key, f in self.proxier.desired().flows.items() if key.cookie == cookie]
+            return flows[0] if flows else f"a flow with cookie {cookie:#x}"
+        if len(data) >= 16 and data[1] == 15:
+            number = int.from_bytes(data[12:16], "big")
+            group = self.proxier.desired().groups.get(number)
+            return str(group) if group else f"group {number}"
+        return f"message {data[:16].hex()}"
+
+
+def _said(message: Message) -> str:
+    """One line for ``--verbose``."""
+    match message:
+        case AddFlow(flow):
+            return f"add flow {flow}"
+        case DeleteFlow(key):
+            return f"delete flow table={key.table} priority={key.priority} cookie={key.cookie:#x}"
+        case AddGroup(group) | ModifyGroup(group):
+            return f"group {group}"
+        case _:
+            return str(message)
+
+
+def _counts(sent: Sequence[Message]) -> str:
+    added = sum(isinstance(m, AddFlow) for m in sent)
+    deleted = sum(isinstance(m, DeleteFlow) for m in sent)
+    groups = len(sent) - added - deleted
+    parts = [f"{added} flows added"] * bool(added) + [f"{deleted} deleted"] * bool(deleted)
+    return ", ".join(parts + [f"{groups} groups changed"] * bool(groups))
+
+
+def _short(causes: Sequence[str]) -> str:
+    more = len(causes) - 3
+    return ", ".join(causes[:3]) + (f" and {more} more" if more > 0 else "")
