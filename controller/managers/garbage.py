@@ -49,7 +49,8 @@ def refs(view: View, old: Obj | None, new: Obj | None) -> Iterable[Ref]:
     if new is None:
         for dependent in view.owned_by(objects.uid(obj)):
             yield objects.key(dependent)
-    for owner in objects.owners(obj):
+    ties = [owner for one in (old, new) if one is not None for owner in objects.owners(one)]
+    for owner in ties:
         held = view.by_uid(owner["uid"])
         if held is not None and objects.is_deleting(held):
             yield objects.key(held)
