@@ -1,0 +1,81 @@
+"""The words the kubelet, the runtime and the images share: what a container is, what an image is.
+
+Values only. Which image name means which image is in ``table``; nothing here opens a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """One entry of ``containers[].ports``."""
+
+    number: int
+    protocol: str = "TCP"
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """What the kubelet hands to the runtime: one container, everything resolved.
+
+    ``netns`` is a path; ``files`` are the pod's own files below /etc by absolute path; ``argv`` is
+    the manifest's command and args after expansion (``command`` says how many of them are the command).
+    """
+
+    id: str
+    name: str
+    image: str
+    pod: str
+    namespace: str
+    node: str
+    netns: str
+    address: str = ""
+    hostname: str = ""
+    argv: tuple[str, ...] = ()
+    command: int = 0
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[Port, ...] = ()
+    user: int = 65534
+    workdir: str = "/"
+    log: str = ""
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The manifest's ``args``."""
+        return self.argv[self.command :]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Container:
+        known = dict(data)
+        known["argv"] = tuple(known.get("argv", ()))
+        known["ports"] = tuple(Port(**port) for port in known.get("ports", ()))
+        return cls(**known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A program of ours that an image name stands for.
+
+    ``light``: served by the runtime's own child through sockets in the pod's network namespace; no
+    process. Otherwise a real process in a box of its own. ``capabilities``: name → why it is needed.
+    """
+
+    name: str
+    module: str = ""
+    light: bool = True
+    stand_in: bool = False
+    capabilities: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def runs_command(self) -> bool:
+        """Whether a manifest's ``command`` is run; the light images' program is always their own."""
+        return not self.light
