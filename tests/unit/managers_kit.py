@@ -6,6 +6,7 @@ and registry with the real runner, stepped by hand; ``start`` and ``stop`` play 
 
 from __future__ import annotations
 
+import builtins
 import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -135,17 +136,17 @@ class Cluster:
     def get(self, kind: str, name: str) -> Obj:
         return self.registry.get(kind, NAMESPACE if objects.KINDS[kind].namespaced else None, name)
 
-    def list(self, kind: str) -> list[Obj]:
+    def list(self, kind: str) -> builtins.list[Obj]:
         return self.store.list(kind)
 
-    def names(self, kind: str) -> list[str]:
+    def names(self, kind: str) -> builtins.list[str]:
         return [objects.name(obj) for obj in self.list(kind)]
 
-    def pods(self) -> list[Obj]:
+    def pods(self) -> builtins.list[Obj]:
         """Those that are not on their way out."""
         return [one for one in self.list("Pod") if not objects.is_deleting(one)]
 
-    def events(self, reason: str) -> list[str]:
+    def events(self, reason: str) -> builtins.list[str]:
         return [one["message"] for one in self.list("Event") if one["reason"] == reason]
 
     def pass_time(self, seconds: float) -> Cluster:

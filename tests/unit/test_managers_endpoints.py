@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from controller.api import objects
 from controller.api.objects import Key, Obj
 from controller.managers import endpoints, endpointslice
+from controller.managers.endpoint import MANAGED_BY
 from controller.managers.view import Change, Create, Delete, Ref, Update, View
 from tests.unit.managers_kit import NAMESPACE, merged, node, running, service
 
@@ -218,7 +219,7 @@ def test_a_slice_meddled_with_is_put_right_and_hand_written_ones_are_left_alone(
     (one,) = slices(view)
     broken = {**one, "endpoints": []}
     own = merged(
-        one, {"metadata": {"name": "mine", "labels": {endpointslice.MANAGED_BY: "me"}}, "endpoints": []}
+        one, {"metadata": {"name": "mine", "labels": {MANAGED_BY: "me"}}, "endpoints": []}
     )
     view.put(broken)
     view.put(own)
