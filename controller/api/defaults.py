@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from controller.api.kinds import KINDS
 from controller.api.objects import Obj
 
 _POD_PHASE = {"phase": "Pending", "qosClass": "BestEffort"}
@@ -17,6 +18,9 @@ _POD_PHASE = {"phase": "Pending", "qosClass": "BestEffort"}
 
 def set_defaults(obj: Obj, old: Obj | None = None) -> None:
     """Fill in what the object leaves out. ``old`` is the object an update replaces."""
+    if "status" in KINDS[obj["kind"]].subresources:
+        # Kubernetes never leaves these two out of an object that may have them.
+        _fill(obj, spec={}, status={})
     function = _DEFAULTS.get(obj["kind"])
     if function:
         function(obj, old)
