@@ -44,16 +44,32 @@ class UsageError(UserError):
 
 
 class ManifestError(UserError):
-    """One document of a manifest is wrong.
+    """A document of a manifest is wrong; ``problems`` are all that were found, this one being the first.
 
-    ``file`` is the path as the user gave it, ``document`` counts from 1, ``field`` is a JSON path
-    like ``spec.ports[0].nodePort`` (or empty when the whole document is meant).
+    ``file`` is the path as the user gave it, ``document`` counts from 1, ``what`` names the object
+    ("Service web"), ``field`` is a JSON path like ``spec.ports[0].nodePort`` (or empty when the whole
+    document is meant).
     """
 
-    def __init__(self, reason: str, *, file: str = "", document: int = 0, field: str = "") -> None:
-        self.reason, self.file, self.document, self.field = reason, file, document, field
+    def __init__(
+        self, reason: str, *, file: str = "", document: int = 0, field: str = "", what: str = ""
+    ) -> None:
+        self.reason, self.file, self.document, self.field, self.what = reason, file, document, field, what
+        self.problems: list[ManifestError] = [self]
         where = file + (f", document {document}" if document else "")
-        super().__init__(": ".join(part for part in (where, field, reason) if part))
+        super().__init__(": ".join(part for part in (where, what, field, reason) if part))
+
+    @classmethod
+    def of(cls, problems: list[ManifestError]) -> ManifestError:
+        """One error that tells all problems, a line each."""
+        if len(problems) == 1:
+            return problems[0]
+        first = problems[0]
+        made = cls(first.reason, file=first.file, document=first.document, field=first.field, what=first.what)
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        made.args = (f"{len(problems)} problems in the manifests, nothing was applied:{lines}",)
+        made.problems = problems
+        return made
 
 
 class MachineError(PodwireError):

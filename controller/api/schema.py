@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -22,6 +23,8 @@ class Report:
     """What one object's schema says about it; all lists hold paths like ``spec.ports[0].port``."""
 
     unknown: list[str] = field(default_factory=list)
+    meant: dict[str, str] = field(default_factory=dict)
+    """Unknown path -> the known field it resembles."""
     missing: list[str] = field(default_factory=list)
     wrong: list[tuple[str, str]] = field(default_factory=list)
     """(path, "expected integer, got string \\"eighty\\"")"""
@@ -84,7 +87,7 @@ def _compile(schema: Mapping[str, Any], name: str = "") -> _Cleaner:
         types: tuple[type, ...] = (int, str) if form == "int-or-string" else (int, float, str)
         return _one_of(types, "integer or string" if form == "int-or-string" else "quantity")
     if kind == "integer":
-        return _integer(_RANGES.get(form or "int64", 2**63), form or "integer")
+        return _integer(_RANGES.get(form or "int64", 2**63))
     if kind in ("string", "boolean", "number"):
         return _one_of({"string": (str,), "boolean": (bool,), "number": (int, float)}[kind], kind)
     return _anything
@@ -102,6 +105,8 @@ def _object(properties: Mapping[str, _Cleaner], required: list[str]) -> _Cleaner
             cleaner = properties.get(word)
             if cleaner is None:
                 report.unknown.append(f"{prefix}{word}")
+                close = get_close_matches(word.lower(), [*map(str.lower, properties)], 1, 0.8)
+                report.meant |= {f"{prefix}{word}": known for known in properties if [known.lower()] == close}
             else:
                 made[word] = cleaner(inner, f"{prefix}{word}", report)
         for word in required:
@@ -139,13 +144,13 @@ def _one_of(types: tuple[type, ...], expected: str) -> _Cleaner:
     return check
 
 
-def _integer(limit: int, expected: str) -> _Cleaner:
+def _integer(limit: int) -> _Cleaner:
     def check(value: Any, path: str, report: Report) -> Any:
         if type(value) is float and value.is_integer():  # 80.0 is a JSON number, and an integer
             value = int(value)
         if type(value) is int and -limit <= value < limit:
             return value
-        return _wrong(value, path, report, expected)
+        return _wrong(value, path, report, f"integer below {limit}" if type(value) is int else "integer")
 
     return check
 
