@@ -1,0 +1,79 @@
+"""``./lab test``: every check of the house, one after the other or side by side, one summary.
+
+With arguments it is pytest with these arguments. Without: ruff, mypy and the layers beside the tests
+that need no root, then the net tier by itself, because it measures time.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+_BIN = Path(sys.executable).parent
+_CACHE = Path(os.environ.get("PODWIRE_HOME", "/var/lib/podwire")) / "cache"
+_PYTEST = (sys.executable, "-m", "pytest")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One command of the run; ``quiet`` output is shown when the command has ended."""
+
+    name: str
+    argv: tuple[str, ...]
+    quiet: bool = True
+
+
+STATIC = (
+    Check("ruff", (str(_BIN / "ruff"), "check", "--quiet", ".")),
+    Check("mypy", (str(_BIN / "mypy"),)),
+    Check("layers", (str(_BIN / "lint-imports"), "--cache-dir", str(_CACHE / "layers"))),
+)
+ROOTLESS = Check("unit, ovs", (*_PYTEST, "tests/unit", "tests/ovs"), quiet=False)
+NET = Check("net", (*_PYTEST, "tests/net"), quiet=False)
+
+
+def main(arguments: list[str]) -> int:
+    """Run everything, or pytest with arguments; returns the exit status."""
+    if arguments:
+        return subprocess.call((*_PYTEST, *arguments))
+    outcome: list[tuple[str, int, float]] = []
+    with ThreadPoolExecutor(1) as beside:
+        waiting = [(check, beside.submit(_run, check)) for check in STATIC]
+        outcome.append((ROOTLESS.name, *_run(ROOTLESS)[:2]))
+        for check, future in waiting:
+            status, seconds, text = future.result()
+            outcome.append((check.name, status, seconds))
+            print(f"\n{check.name}: {'passed' if status == 0 else 'FAILED'} in {seconds:.1f}s")
+            if status:
+                print(text)
+    sys.stdout.flush()
+    outcome.append((NET.name, *_run(NET)[:2]))
+    print()
+    for name, status, seconds in outcome:
+        print(f"{'passed' if status == 0 else 'FAILED'}  {name:12}{seconds:6.1f}s")
+    return 1 if any(status for _, status, _ in outcome) else 0
+
+
+def _run(check: Check) -> tuple[int, float, str]:
+    start = time.monotonic()
+    try:
+        done = subprocess.run(
+            check.argv,
+            text=True,
+            **({"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if check.quiet else {}),
+        )
+    except FileNotFoundError:
+        return 127, 0.0, f"{check.argv[0]} is missing: ./lab test installs it"
+    return done.returncode, time.monotonic() - start, done.stdout or ""
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
