@@ -3,8 +3,8 @@
 Open vSwitch fills a dp_hash group's table of slots by the buckets' weights. Its size is the power of two
 that covers total weight / smallest weight, between 16 and 256, so three equal buckets get 6:5:5 of 16. A
 bucket of weight 1 in a total of 256 makes it use all 256 slots; an endpoint then owns 256/n of them, give
-or take one. ``hash`` scores every bucket for every connection instead: even for any n, but each new connection
-is an upcall.
+or take one. ``hash`` scores every bucket for every connection instead: even for any n, but each new
+connection is an upcall.
 """
 
 from __future__ import annotations

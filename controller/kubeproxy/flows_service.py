@@ -86,8 +86,8 @@ def flows_of_service_port(
                 match,
                 actions,
                 cause,
-                "The NodePort, on every node: the group chooses, and the node's address goes along so that the "
-                "replies return here."
+                "The NodePort, on every node: the group chooses, and the node's address goes along so that "
+                "the replies return here."
                 if endpoints
                 else "The Service has no endpoint: its NodePort is refused.",
             )

@@ -1,0 +1,34 @@
+"""Fixtures of the ovs tier: one private switch for all, a cluster on it for each scene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import packets
+from tests.ovs.private_ovs import PrivateOvs
+from tests.ovs.switch import DummySwitch
+from tests.ovs.world import World
+
+
+@pytest.fixture(scope="module")
+def switch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DummySwitch]:
+    """A running switch without bridges. Its directory's name is short: socket paths end at 107 bytes."""
+    ovs = PrivateOvs(tmp_path_factory.mktemp("ovs"))
+    try:
+        ovs.start()
+        dummy = DummySwitch(ovs)
+        yield dummy
+        dummy.close()
+    finally:
+        ovs.stop()
+
+
+@pytest.fixture(scope="module")
+def world(switch: DummySwitch) -> World:
+    """The cluster of ``tests.packets``, its flows installed."""
+    made = World(switch)
+    made.add(packets.SCENE)
+    made.sync()
+    return made

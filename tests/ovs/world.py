@@ -1,0 +1,306 @@
+"""A whole cluster on the dummy datapath: three bridges with a ``Proxier`` each, and the hosts around them.
+
+``connect`` sends the packets of one connection and says what became of it. Everything is synchronous: when
+it returns, no packet is under way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address
+from typing import Any, Literal
+
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
+
+from controller.api import wiring
+from controller.kubeproxy import openflow
+from controller.kubeproxy.diff import Have, after, diff
+from controller.kubeproxy.proxier import Proxier
+from tests import packets
+from tests.ovs.hosts import NET_UNREACHABLE, Host, NodeHost, checked, inner
+from tests.ovs.switch import DummySwitch
+
+Obj = dict[str, Any]
+NODES = {"node1": "192.168.49.2", "node2": "192.168.49.3", "node3": "192.168.49.4"}
+CLIENT = "198.51.100.11"
+PODS_A_NODE = 12
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a connection; ``by`` and ``source`` when it was answered."""
+
+    kind: Literal["answered", "refused", "unreachable", "dropped"]
+    by: str = ""
+    source: str = ""
+
+
+def node_object(name: str, address: str) -> Obj:
+    number = int(name.removeprefix("node"))
+    annotations = {
+        wiring.DATAPATH_ID: f"{number:016x}",
+        wiring.HOST_INTERFACE: f"{name}-host",
+        wiring.UPLINK_INTERFACE: f"{name}-up",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {"podCIDR": f"10.244.{number}.0/24", "podCIDRs": [f"10.244.{number}.0/24"]},
+        "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+    }
+
+
+class World:
+    """The cluster of ``tests.packets`` and the wires between its parts."""
+
+    def __init__(self, switch: DummySwitch) -> None:
+        self.switch = switch
+        self.proxiers = {name: Proxier(name) for name in NODES}
+        self.have = {name: Have() for name in NODES}
+        self.nodes = {name: NodeHost(name, address) for name, address in NODES.items()}
+        self.client = Host("client1", CLIENT, {(p, 8080): "client1" for p in ("tcp", "udp")})
+        self.pods: dict[str, Host] = {}
+        self.host_pods: dict[str, str] = {}
+        self.owner: dict[str, Host] = {}
+        self.port_of: dict[str, str] = {}
+        self.objects: dict[tuple[str, str], Obj] = {}
+        self.trace: list[tuple[str, bytes]] = []
+        self._queue: deque[tuple[str, bytes]] = deque()
+        self._next_pod = Counter(dict.fromkeys(NODES, 2))
+        self.switch.add_bridges({
+            f"br-{name}": [f"{name}-host", f"{name}-up", *(f"{name}-p{k}" for k in range(2, PODS_A_NODE))]
+            for name in NODES
+        })  # fmt: skip
+        for name, address in NODES.items():
+            self.owner[f"{name}-host"] = self.nodes[name]
+            self.port_of[address] = f"{name}-host"
+            self.proxiers[name].set_ports(switch.ports(f"br-{name}"))
+            self.tell("ADDED", node_object(name, address))
+
+    # Objects.
+
+    def tell(self, type: str, obj: Obj) -> None:
+        """One watch event, to every node's proxier."""
+        key = obj["kind"], obj["metadata"]["name"]
+        if type == "DELETED":
+            self.objects.pop(key, None)
+        else:
+            self.objects[key] = obj
+        for proxier in self.proxiers.values():
+            proxier.apply(type, obj)
+
+    def add(self, objects: Iterable[Obj]) -> None:
+        """Start pods as a kubelet would, and tell of everything, EndpointSlices included."""
+        for obj in objects:
+            self.tell("ADDED", self._started(obj) if obj["kind"] == "Pod" else obj)
+        self.update_slices()
+
+    def _started(self, pod: Obj) -> Obj:
+        name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]
+        ready = "readinessProbe" not in pod["spec"]["containers"][0]
+        metadata = dict(pod["metadata"])
+        if pod["spec"].get("hostNetwork"):
+            host: Host = self.nodes[node]
+            self.host_pods[name] = node
+        else:
+            k = self._next_pod[node]
+            self._next_pod[node] += 1
+            host = self.pods[name] = Host(name, f"10.244.{node.removeprefix('node')}.{k}")
+            port = f"{node}-p{k}"
+            metadata["annotations"] = {wiring.INTERFACE: port}
+            self.owner[port] = host
+            self.port_of[host.address] = port
+        for port_spec in pod["spec"]["containers"][0]["ports"]:
+            host.listening[port_spec["protocol"].lower(), port_spec["containerPort"]] = name
+        status = {"phase": "Running", "podIP": host.address, "podIPs": [{"ip": host.address}],
+                  "conditions": [{"type": "Ready", "status": "True" if ready else "False"}]}  # fmt: skip
+        return pod | {"metadata": metadata, "status": status}
+
+    def update_slices(self) -> None:
+        """One slice for each Service and protocol, from the labels and readiness of the pods there are."""
+        pods = [obj for (kind, _), obj in self.objects.items() if kind == "Pod"]
+        for (kind, name), service in list(self.objects.items()):
+            if kind == "Service":
+                app = service["spec"]["selector"]["app"]
+                endpoints = [_endpoint(pod) for pod in pods if pod["metadata"]["labels"]["app"] == app]
+                self.tell("MODIFIED", slice_object(name, service["spec"]["ports"], endpoints))
+
+    def sync(self) -> None:
+        """Bring the switches to what the proxiers want."""
+        for name, proxier in self.proxiers.items():
+            assert proxier.waiting() == []
+            want = proxier.desired()
+            messages = diff(self.have[name], want)
+            self.switch.openflow(f"br-{name}").send(openflow.bundle(messages, 1, 1))
+            self.have[name] = after(self.have[name], want)
+
+    # Packets.
+
+    def host(self, name: str) -> Host:
+        """``pod/NAME``, a node or the client."""
+        kind, _, pod = name.partition("/")
+        if kind == "pod":
+            return self.nodes[self.host_pods[pod]] if pod in self.host_pods else self.pods[pod]
+        return self.client if name == "client1" else self.nodes[name]
+
+    def resolve(self, target: str) -> str:
+        """The address a row's HOST stands for."""
+        if target.startswith("svc/"):
+            return str(self.objects["Service", target.removeprefix("svc/")]["spec"]["clusterIP"])
+        if target == "localhost":
+            return "127.0.0.1"
+        if target[0].isdigit():
+            return target
+        return self.host(target).address
+
+    def send(self, host: Host, packet: Packet) -> list[Packet]:
+        """Send one packet from a host, let everything answer, and return what came to its inbox."""
+        host.inbox.clear()
+        self._emit(host, packet)
+        while self._queue:
+            self._step(*self._queue.popleft())
+        return list(host.inbox)
+
+    def inject(self, port: str, frame: bytes) -> list[tuple[str, bytes]]:
+        """A frame into a bridge port, as it is; the frames that leave that bridge by any port, as they are."""
+        self.switch.receive(port, frame)
+        bridge = f"br-{port.split('-')[0]}"
+        return [(out, data) for out in self.switch.ports(bridge) for data in self.switch.sent(out)]
+
+    def _emit(self, host: Host, packet: Packet) -> None:
+        if host is self.client:
+            self._route(host.out(packet), entered="client1")
+        else:
+            self._into(self.port_of[host.address], host.out(packet))
+
+    def _into(self, port: str, frame: bytes) -> None:
+        self.trace.append((f">{port}", frame))
+        for out, data in self.inject(port, frame):
+            self.trace.append((f"{out}>", data))
+            self._queue.append((out, data))
+
+    def _step(self, port: str, frame: bytes) -> None:
+        packet = checked(frame)
+        assert packet.src == wiring.GATEWAY_MAC, f"{port}: {packet.summary()} has not the gateway's MAC"
+        if port.endswith("-up"):
+            assert packet.dst == wiring.FABRIC_MAC, f"{port}: {packet.summary()} is not for the fabric"
+            self._route(frame, entered=port)
+            return
+        host = self.owner[port]
+        assert packet.dst == host.mac, f"{host.name} would not take {packet.summary()}"
+        for answer in host.arrived(packet):
+            self._emit(host, answer)
+
+    def _route(self, frame: bytes, entered: str) -> None:
+        """The fabric: a router that knows nodes, pods and clients, and no Service."""
+        packet = Ether(frame)[IP]
+        destination = ip_address(packet.dst)
+        if packet.ttl <= 1:
+            return
+        ttl, packet.ttl = packet.ttl, packet.ttl - 1
+        del packet.chksum
+        via = next((name for name, address in NODES.items() if packet.dst == address), None)
+        if isinstance(destination, IPv4Address) and destination in wiring.POD_NET:
+            via = f"node{packet.dst.split('.')[2]}"
+        if via in NODES:
+            self._into(f"{via}-up", bytes(Ether(src=wiring.FABRIC_MAC, dst=wiring.GATEWAY_MAC) / packet))
+        elif packet.dst == CLIENT:
+            for answer in self.client.arrived(Ether() / packet):
+                self._emit(self.client, answer)
+        else:
+            packet.ttl = ttl
+            error = (
+                IP(src="169.254.1.2", dst=packet.src)
+                / ICMP(type=3, code=NET_UNREACHABLE)
+                / Raw(bytes(packet))
+            )
+            self._route(bytes(Ether() / error), entered="fabric")
+
+    def connect(self, sender: str, target: str, port: int, protocol: str, source_port: int) -> Outcome:
+        """Open a connection, ask who answers, and say what came of it."""
+        host, address = self.host(sender), self.resolve(target)
+        if isinstance(host, NodeHost):
+            address = host.wire_address(address, port)
+        for other in (*self.pods.values(), *self.nodes.values(), self.client):
+            other.seen.clear()
+        ip = IP(src=host.address, dst=address)
+        match protocol:
+            case "tcp":
+                return self._tcp(host, ip, port, source_port)
+            case "udp":
+                got = self.send(host, ip / UDP(sport=source_port, dport=port) / Raw(b"who"))
+                return _outcome(
+                    got, address, lambda p: UDP in p and (p[UDP].sport, p[UDP].dport) == (port, source_port)
+                )
+            case "icmp":
+                got = self.send(host, ip / ICMP(id=source_port, seq=1) / Raw(b"ping"))
+                outcome = _outcome(got, address, lambda p: p[ICMP].type == 0 and p[ICMP].id == source_port)
+                seen = [s for h in (*self.pods.values(), self.client) for s in h.seen]
+                return Outcome("answered", *seen[0]) if outcome.kind == "answered" else outcome
+        raise AssertionError(protocol)
+
+    def _tcp(self, host: Host, ip: Packet, port: int, source_port: int) -> Outcome:
+        ends = {"sport": source_port, "dport": port}
+        got = self.send(host, ip / TCP(**ends, flags="S", seq=500))
+
+        def ours(packet: Packet) -> bool:
+            return TCP in packet and (packet[TCP].sport, packet[TCP].dport) == (port, source_port)
+
+        outcome = _outcome(got, ip.dst, ours)
+        if outcome.kind != "answered":
+            return outcome
+        assert got[0][TCP].flags == "SA", got[0].summary()
+        got = self.send(host, ip / TCP(**ends, flags="PA", seq=501, ack=got[0][TCP].seq + 1) / Raw(b"who"))
+        return _outcome(got, ip.dst, ours)
+
+
+def _outcome(got: list[Packet], asked: str, ours: Any) -> Outcome:
+    """Read the one answer there may be; anything else that came is a mistake of the pipeline."""
+    if not got:
+        return Outcome("dropped")
+    assert len(got) == 1, [p.summary() for p in got]
+    packet = got[0]
+    quoted = inner(packet)
+    if quoted is not None:
+        assert quoted.dst == asked, f"an error about {quoted.dst}, not {asked}"
+        return Outcome("unreachable" if packet[ICMP].code == NET_UNREACHABLE else "refused")
+    assert packet[IP].src == asked, f"{packet.summary()}: asked {asked}"
+    assert ours(packet), packet.summary()
+    if TCP in packet and packet[TCP].flags & 0x04:
+        return Outcome("refused")
+    if Raw in packet and b" " in bytes(packet[Raw]):
+        by, source = bytes(packet[Raw]).decode().split()
+        return Outcome("answered", by, source)
+    return Outcome("answered")
+
+
+def slice_object(service: str, ports: list[Obj], endpoints: list[Obj], suffix: str = "0") -> Obj:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{service}-{suffix}",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": service},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": p["name"], "protocol": p["protocol"], "port": p["targetPort"]} for p in ports],
+        "endpoints": endpoints,
+    }
+
+
+def _endpoint(pod: Obj) -> Obj:
+    ready = pod["status"]["conditions"][0]["status"] == "True"
+    return {
+        "addresses": [pod["status"]["podIP"]],
+        "conditions": {"ready": ready, "serving": ready, "terminating": False},
+        "nodeName": pod["spec"]["nodeName"],
+    }
+
+
+__all__ = ["CLIENT", "NODES", "Outcome", "World", "packets", "slice_object"]
