@@ -121,8 +121,8 @@ def _objects(value: Any, file: str, number: int) -> Iterator[Document | Manifest
     if value is None:
         return
     if not isinstance(value, dict):
-        kind = "a list" if isinstance(value, list) else f"{value!r:.40}"
-        yield ManifestError(f"an object (a mapping) is expected, not {kind}", file=file, document=number)
+        shown = "a list" if isinstance(value, list) else f"{value!r:.40}"
+        yield ManifestError(f"an object (a mapping) is expected, not {shown}", file=file, document=number)
         return
     kind = value.get("kind")
     if isinstance(kind, str) and kind.endswith("List") and isinstance(value.get("items"), list):

@@ -10,7 +10,6 @@ import json
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from controller.api.objects import Obj
 from controller.api.status import expired
@@ -30,16 +29,16 @@ class Event:
     kind: str
     obj: Obj
     old: Obj | None = field(repr=False)
+    body: bytes = field(repr=False)
+    """``obj`` as JSON; made once, however many watches send it."""
 
-    @cached_property
-    def body(self) -> bytes:
-        """The object as JSON; made once, however many watches send it."""
-        return encode(self.obj)
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 def encode(value: object) -> bytes:
     """Compact JSON, the form on the wire and in the store."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 class History:
@@ -50,8 +49,10 @@ class History:
         self._limit = limit
         self._rings: dict[str, deque[Event]] = {}
         self._dropped: dict[str, int] = {}
+        self.last: Event | None = None
 
     def add(self, event: Event) -> None:
+        self.last = event
         ring = self._rings.setdefault(event.kind, deque())
         ring.append(event)
         if len(ring) > self._limit:

@@ -86,6 +86,11 @@ class Store:
                 rows = self._database.execute(query + " ORDER BY namespace, name", (kind,))
             return [body for (body,) in rows]
 
+    def body(self, obj: Obj) -> bytes:
+        """An object as JSON: at no cost for the one that was just written."""
+        last = self._history.last
+        return last.body if last is not None and last.obj is obj else encode(obj)
+
     def count(self, kind: str) -> int:
         return len(self._kinds.get(kind, {}))
 
@@ -132,7 +137,7 @@ class Store:
             self._database.execute("COMMIT")
             del self._kinds[kind][at.namespace, at.name]
             last = {**old, "metadata": {**old["metadata"], "resourceVersion": str(version)}}
-            self._happened(Event(DELETED, version, kind, last, old))
+            self._happened(Event(DELETED, version, kind, last, old, encode(last)))
             return last
 
     def _write(self, type_: str, at: Key, obj: Obj, old: Obj | None) -> Obj:
@@ -143,7 +148,7 @@ class Store:
         self._kinds.setdefault(at.kind, {})[at.namespace, at.name] = stored
         if old is None:
             self._unsorted.add(at.kind)
-        self._happened(Event(type_, version, at.kind, stored, old))
+        self._happened(Event(type_, version, at.kind, stored, old, body))
         return stored
 
     # -- telling

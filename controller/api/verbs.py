@@ -89,7 +89,7 @@ def _on_collection(registry: Registry, call: Call, target: Target) -> Answer:
         made = registry.create(
             _object(call, kind), namespace=target.namespace or None, dry_run=dry_run(call.query), unknown=told
         )
-        return Answer(201, encode(made), warnings=[*_warnings(kind), *told.warnings])
+        return Answer(201, registry.store.body(made), warnings=[*_warnings(kind), *told.warnings])
     if call.method == "DELETE":
         return Answer(200, encode(_delete_collection(registry, call, target)))
     raise _not_allowed(call)
@@ -102,18 +102,18 @@ def _on_object(registry: Registry, call: Call, target: Target) -> Answer:
     if call.method == "PUT":
         obj, told = _named(_object(call, kind), target), Told(call)
         made = registry.update(obj, dry_run=dry_run(call.query), unknown=told)
-        return Answer(200, encode(made), warnings=[*_warnings(kind), *told.warnings])
+        return Answer(200, registry.store.body(made), warnings=[*_warnings(kind), *told.warnings])
     if call.method == "PATCH":
         patch, told = _json(call), Told(call)
         made = registry.patch(
             *at, patch, patch_type=call.content_type, dry_run=dry_run(call.query), unknown=told
         )
-        return Answer(200, encode(made), warnings=[*_warnings(kind), *told.warnings])
+        return Answer(200, registry.store.body(made), warnings=[*_warnings(kind), *told.warnings])
     if call.method == "DELETE":
         gone = registry.delete(*at, **_delete_options(call))
         if kind.kind not in _ANSWERED_WITH_OBJECT:
             gone = success(kind.kind, target.name, gone["metadata"]["uid"])
-        return Answer(200, encode(gone))
+        return Answer(200, registry.store.body(gone))
     raise _not_allowed(call)
 
 
@@ -131,7 +131,7 @@ def _on_subresource(registry: Registry, call: Call, target: Target) -> Answer:
         patched = registry.patch(
             *at, _json(call), patch_type=call.content_type, subresource=word, dry_run=dry
         )
-        return Answer(200, encode(patched))
+        return Answer(200, registry.store.body(patched))
     if call.method == "PUT":
         if word == "scale":
             scale = _json(call)
