@@ -25,6 +25,7 @@ from typing import Any
 from controller.api.errors import PodwireError, UsageError
 from controller.kubeproxy import ryu_venv
 
+LOG = logging.getLogger("kubeproxy")
 KINDS = ("Service", "EndpointSlice", "Pod", "Node")
 
 
@@ -88,7 +89,10 @@ def run(options: Options) -> int:
 
     informer = Informer(client, KINDS, objects, on_error=hub.fail)
     informer.start()  # its first list is under way while the framework is imported
-    backend.listen(backend.load(options.backend), options.listen, worker.deliver)
+    framework = backend.load(options.backend)
+    backend.listen(framework, options.listen, worker.deliver)
+    where = f"{options.listen[0]}:{options.listen[1]}"
+    LOG.info("kubeproxy runs on %s %s, listens at %s", framework.name, framework.version, where)
     hub.spawn(worker.run)
     hub.spawn(reporter.run)
     hub.spawn(_say_ready, worker)

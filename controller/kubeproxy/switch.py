@@ -38,6 +38,7 @@ from controller.kubeproxy.diff import (
 from controller.kubeproxy.proxier import Proxier
 
 LOG = logging.getLogger("kubeproxy")
+MOST_CAUSES = 100  # of one change, in the log of timings; a switch that is away gathers no more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +202,8 @@ class Switch:
         return now + self.settings.answer_within
 
     def _because(self, cause: str, at: float) -> None:
-        self._causes[cause] = None
+        if len(self._causes) < MOST_CAUSES:
+            self._causes[cause] = None
         if self._received is None:
             self._received = at
 
@@ -221,7 +223,7 @@ class Switch:
         groups = [group for part in read.parts[read.groups] for group in openflow.decode_group_desc(part)]
         found = Have(flows=set(flows), groups=dict(groups))
         if self.have is None:
-            counts = f"{len(found.flows)} flows and {len(found.groups)} groups"
+            counts = f"{_many(len(found.flows), 'flow')} and {_many(len(found.groups), 'group')}"
             LOG.info("%s: the switch holds %s; read in %.1f ms", self.node, counts, 1000 * (now - read.began))
         elif found != self.have:
             self._whole = True
@@ -313,14 +315,18 @@ class Switch:
 
     def _what(self, data: bytes) -> str:
         """The text of the flow or group an error is about; ``data`` is the start of the refused message."""
-        if len(data) >= 24 and data[1] == 14:
+        if data[1:2] == bytes([openflow.OFPT_BUNDLE_CONTROL]):
+            return "the bundle, because of that"
+        if data[1:2] == bytes([openflow.OFPT_BUNDLE_ADD_MESSAGE]):
+            data = data[16:]  # the message within
+        want = self.proxier.desired()
+        if len(data) >= 24 and data[1] == openflow.OFPT_FLOW_MOD:
             cookie = int.from_bytes(data[8:16], "big")
-            flows = [str(f) for key, f in self.proxier.desired().flows.items() if key.cookie == cookie]
-            return flows[0] if flows else f"a flow with cookie {cookie:#x}"
-        if len(data) >= 16 and data[1] == 15:
+            flows = (str(flow) for key, flow in want.flows.items() if key.cookie == cookie)
+            return next(flows, f"a flow with cookie {cookie:#x} that is no longer wanted")
+        if len(data) >= 16 and data[1] == openflow.OFPT_GROUP_MOD:
             number = int.from_bytes(data[12:16], "big")
-            group = self.proxier.desired().groups.get(number)
-            return str(group) if group else f"group {number}"
+            return str(want.groups.get(number, f"group {number}, which is no longer wanted"))
         return f"message {data[:16].hex()}"
 
 
@@ -341,8 +347,13 @@ def _counts(sent: Sequence[Message]) -> str:
     added = sum(isinstance(m, AddFlow) for m in sent)
     deleted = sum(isinstance(m, DeleteFlow) for m in sent)
     groups = len(sent) - added - deleted
-    parts = [f"{added} flows added"] * bool(added) + [f"{deleted} deleted"] * bool(deleted)
-    return ", ".join(parts + [f"{groups} groups changed"] * bool(groups))
+    parts = [f"{_many(added, 'flow')} added"] * bool(added)
+    parts += [f"{_many(deleted, 'flow')} deleted"] * bool(deleted)
+    return ", ".join(parts + [f"{_many(groups, 'group')} changed"] * bool(groups))
+
+
+def _many(number: int, word: str) -> str:
+    return f"{number} {word}" + "s" * (number != 1)
 
 
 def _short(causes: Sequence[str]) -> str:
