@@ -188,3 +188,22 @@ def test_the_registry_admits_by_what_the_store_holds_now() -> None:
     cluster.delete("Service", "b")
     cluster.patch("Service", "a", {"spec": {"type": "NodePort", "ports": [port(nodePort=30000)]}})
     assert ports_of(cluster.get("Service", "a")) == [30000]
+
+
+def test_a_port_that_takes_its_neighbours_number_leaves_the_neighbour_another() -> None:
+    def ports(first: Obj, second: Obj) -> Obj:
+        spec = {"type": "NodePort", "ports": [port(name="a", **first), port(name="b", port=81, **second)]}
+        return service("web", {"spec": spec})
+
+    stored = allocate_service(ports({"nodePort": 30001}, {"nodePort": 30002}), [])
+    first, second = ports_of(allocate_service(ports({"nodePort": 30002}, {}), [stored]))
+    assert first == 30002
+    assert second != 30002
+
+
+def test_a_port_held_from_before_the_range_changed_may_be_kept() -> None:
+    stored = allocate_service(
+        service("web", {"spec": {"type": "NodePort", "ports": [port(nodePort=30000)]}}), []
+    )
+    narrow = Ranges(node_ports=range(31000, 32000))
+    assert ports_of(allocate_service(stored, [stored], ranges=narrow)) == [30000]

@@ -84,3 +84,9 @@ def test_a_pod_for_a_node_that_is_not_there_yet_waits_for_it_for_a_while() -> No
     cluster = Cluster().apply(pod("early", early)).pass_time(30)
     assert cluster.names("Pod") == ["early"]
     assert cluster.pass_time(20).names("Pod") == []
+
+
+def test_an_event_goes_an_hour_after_it_was_last_seen() -> None:
+    cluster = web(Cluster()).pass_time(3000)
+    assert cluster.events("Scheduled")
+    assert cluster.pass_time(700).list("Event") == []

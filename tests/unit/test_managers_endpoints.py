@@ -205,6 +205,18 @@ def test_a_new_pod_goes_where_there_is_room_before_a_slice_is_made() -> None:
     assert sorted(len(one["endpoints"]) for one in slices(view)) == [100, 100]
 
 
+def test_a_pod_replaced_by_another_touches_one_slice_though_a_second_has_room() -> None:
+    view = View([service(), *many(150)])
+    slices(view)
+    fullest = max(view.list("EndpointSlice"), key=lambda one: len(one["endpoints"]))
+    name = fullest["endpoints"][0]["targetRef"]["name"]
+    view.drop(Key("Pod", NAMESPACE, name))
+    view.put(many(1, 400)[0])
+    (change,) = apply(view, endpointslice.reconcile(view, WEB))
+    assert isinstance(change, Update)
+    assert objects.name(change.obj) == objects.name(fullest)
+
+
 def test_slices_that_became_empty_go_and_the_last_one_stays() -> None:
     view = View([service(), *many(150)])
     assert len(slices(view)) == 2
@@ -218,9 +230,7 @@ def test_a_slice_meddled_with_is_put_right_and_hand_written_ones_are_left_alone(
     view = View([service(), running("web-0", "10.244.1.2")])
     (one,) = slices(view)
     broken = {**one, "endpoints": []}
-    own = merged(
-        one, {"metadata": {"name": "mine", "labels": {MANAGED_BY: "me"}}, "endpoints": []}
-    )
+    own = merged(one, {"metadata": {"name": "mine", "labels": {MANAGED_BY: "me"}}, "endpoints": []})
     view.put(broken)
     view.put(own)
     assert list(endpointslice.refs(view, one, broken)) == [WEB]
@@ -252,6 +262,12 @@ def test_only_changes_that_matter_wake_a_service() -> None:
     assert list(endpointslice.refs(view, pod, restarted)) == []
     assert set(endpointslice.refs(view, pod, None)) == {WEB}
     assert list(endpointslice.refs(view, None, merged(pod, {"status": {"podIP": None}}))) == []
+
+
+def test_v1_endpoints_prefer_ready_addresses_at_the_limit() -> None:
+    view = View([service(), *many(600), *many(600, 600, ready=False)])
+    (subset,) = v1(view)["subsets"]
+    assert (len(subset["addresses"]), len(subset["notReadyAddresses"])) == (600, 400)
 
 
 ADDRESSES = st.integers(0, 259)

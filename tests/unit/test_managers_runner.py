@@ -70,19 +70,20 @@ def test_progress_is_told_only_when_its_own_writes_are_handled_too() -> None:
 
 
 def test_a_conflict_makes_the_loop_look_again() -> None:
-    cluster = Cluster()
+    cluster = Cluster().apply(pod("web-0", FRESH), service("web", FRESH)).ready()
     update, refused = cluster.registry.update, [2]
 
     def sometimes(obj: Obj, **more: object) -> Obj:
-        if obj["kind"] == "ReplicaSet" and refused[0]:
+        if obj["kind"] == "EndpointSlice" and refused[0]:
             refused[0] -= 1
             raise Conflict("somebody was faster")
         return update(obj, **more)  # type: ignore[arg-type]
 
     cluster.registry.update = sometimes  # type: ignore[method-assign]
-    cluster.apply(deployment("web")).ready()
-    (rs,) = cluster.list("ReplicaSet")
-    assert objects.status(rs)["readyReplicas"] == 2
+    cluster.ready("web-0", ready=False)
+    (endpoint,) = cluster.list("EndpointSlice")[0]["endpoints"]
+    assert refused == [0]
+    assert not endpoint["conditions"]["ready"]
 
 
 def test_many_changes_before_a_look_cost_one_look() -> None:

@@ -8,7 +8,7 @@ from controller.api import objects
 from controller.api.errors import BadRequest
 from controller.api.objects import Obj
 from controller.managers.deployment import revision
-from controller.managers.rollout import bounds, replicas
+from controller.managers.rollout import DESIRED, bounds, replicas
 from tests.unit.managers_kit import Cluster, deployment, node, pod
 
 NEW_IMAGE = {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "agnhost:2"}]}}}}
@@ -151,6 +151,15 @@ def test_scaling_in_the_middle_of_a_rollout_keeps_its_proportions() -> None:
     assert len(cluster.pods()) == 38
     assert images(cluster).count("agnhost:2") == pytest.approx(38 * 5 / 13, abs=1)
     assert images(cluster.roll()) == ["agnhost:2"] * 30
+
+
+def test_old_pods_go_when_the_new_replica_set_is_saturated_and_somebody_scaled_an_old_one_up() -> None:
+    cluster = Cluster().apply(deployment("web")).ready()
+    (first,) = cluster.names("ReplicaSet")
+    cluster.patch("Deployment", "web", NEW_IMAGE).roll()
+    notes = {"annotations": {DESIRED: "7"}}
+    cluster.patch("ReplicaSet", first, {"metadata": notes, "spec": {"replicas": 3}}).roll()
+    assert images(cluster) == ["agnhost:2"] * 2
 
 
 def test_min_ready_seconds_delays_availability_and_nothing_polls() -> None:
