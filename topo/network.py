@@ -7,8 +7,11 @@ and its lists are replaced, not changed, so that readers need none.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 
 from mininet.net import Mininet
@@ -17,15 +20,28 @@ from mininet.topo import Topo
 from controller.api.wiring import FABRIC_MAC, mac_of
 from topo.links import QUIET, Workbench, set_sysctls, shape
 from topo.netns import Netns
-from topo.network_parts import EndHost, Fabric, LabIntf, NetnsHost, NodeBridge, NodeHost, Wire
+from topo.network_parts import EndHost, Fabric, LabIntf, NetnsHost, NodeBridge, NodeHost, PodHost, Wire
 from topo.node_nft import finish, load_rules, rules
 from topo.ovs import PrivateOvs
-from topo.plan import FABRIC, HOST_INTERFACE, NodePlan, Plan
+from topo.plan import FABRIC, FABRIC_ADDRESS, HOST_INTERFACE, NodePlan, Plan
 from topo.rtnetlink import delete_links
 
 OPENFLOW_LISTENER = "tcp:127.0.0.1:6653"
+_SAME_LISTENER = "tcp:127.0.0.1"
+"""Another spelling: 6653 is OpenFlow's port. Open vSwitch forgets its back-off for a target that is new."""
 _DELETE_GROUP = 6653
 """The link group by which ends are deleted together; any number nobody else uses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodPlug:
+    """One pod to be wired. ``name`` is that of its Mininet host and namespace (plan.pod_host_name)."""
+
+    name: str
+    node: str
+    address: IPv4Address
+    interface: str
+    """The bridge port, 15 characters at most (NodePlan.pod_interface)."""
 
 
 class ClusterTopo(Topo):  # type: ignore[misc]
@@ -59,6 +75,7 @@ class Network(Mininet):  # type: ignore[misc]
 
     def __init__(self, plan: Plan, ovs: PrivateOvs) -> None:
         self.plan, self.ovs, self.lock = plan, ovs, threading.RLock()
+        self._targets = itertools.cycle([OPENFLOW_LISTENER, _SAME_LISTENER])
         self.hosts: list[NetnsHost]
         self.switches: list[NodeBridge]
         self.links: list[Wire]
@@ -95,8 +112,13 @@ class Network(Mininet):  # type: ignore[misc]
         with self.lock:
             super().start()
 
-    def connect(self, target: str = OPENFLOW_LISTENER) -> None:
-        """Point every bridge to the kubeproxy. Once it listens: a first refusal costs a second's back-off."""
+    def connect(self) -> None:
+        """Point every bridge to the kubeproxy, which listens now: a refusal costs a second's back-off.
+
+        After a restart of the kubeproxy the same again, to be connected at once. A bridge is never without
+        a controller in between: Open vSwitch would flush its flows.
+        """
+        target = next(self._targets)
         args: list[str] = []
         for node in self.plan.nodes:
             args += ["--", "set-controller", node.bridge, target]
@@ -110,33 +132,34 @@ class Network(Mininet):  # type: ignore[misc]
             ]
         self.ovs.vsctl(*args)
 
-    def plug(self, hosts: Sequence[tuple[str, dict[str, Any], str, str]]) -> list[EndHost]:
-        """Add hosts to bridges: (name, parameters of EndHost, bridge, its port). All ready at return.
-
-        When one fails, none of them is there.
-        """
-        made: list[EndHost] = []
+    def plug(self, pods: Sequence[PodPlug]) -> None:
+        """Namespace, link, address and bridge port of each: all ready at return, or none is there."""
+        made: list[str] = []
         args: list[str] = []
         with self.lock:
+            for pod in pods:
+                assert pod.name not in self.nameToNode, f"there is a host {pod.name} already"
             try:
-                namespaces = Netns.create_all([name for name, *_ in hosts])
-                for netns, (name, params, bridge, port) in zip(namespaces, hosts, strict=True):
-                    assert name not in self.nameToNode, f"there is a host {name} already"
-                    host = self.addHost(name, netns=netns, **params)
-                    made.append(host)
+                namespaces = Netns.create_all([pod.name for pod in pods])
+                for netns, pod in zip(namespaces, pods, strict=True):
+                    bridge = self.plan.node(pod.node).bridge
+                    host = self.addHost(
+                        pod.name, cls=PodHost, netns=netns, address=pod.address, node=pod.node,
+                        interface=pod.interface, offload=self.plan.config.offload,
+                    )  # fmt: skip
+                    made.append(pod.name)
                     self.addLink(
                         host, bridge,
-                        intfName1=HOST_INTERFACE, addr1=mac_of(host.address), intfName2=port,
+                        intfName1=HOST_INTERFACE, addr1=mac_of(pod.address), intfName2=pod.interface,
                     )  # fmt: skip
                     host.configDefault()
-                    self[bridge].prepare(port)
-                    args += ["--", "add-port", bridge, port]
+                    self[bridge].prepare(pod.interface)
+                    args += ["--", "add-port", bridge, pod.interface]
                 if args:
                     self.ovs.vsctl(*args)
             except BaseException:
-                self.unplug([host.name for host in made])
+                self.unplug(made)
                 raise
-        return made
 
     def unplug(self, names: Sequence[str]) -> None:
         """Take hosts away with their ports and namespaces."""
@@ -160,7 +183,7 @@ class Network(Mininet):  # type: ignore[misc]
             for host in gone.values():
                 host.terminate()
 
-    def readdress(self, name: str, new: Any) -> None:
+    def readdress(self, name: str, new: IPv4Address) -> None:
         """A node gets another address: its interface, its rules, the fabric's routes. The Node object is
         not this module's matter."""
         with self.lock:
@@ -190,9 +213,20 @@ class Network(Mininet):  # type: ignore[misc]
         except OSError:
             return 0
 
-    def netns_of(self, name: str) -> Netns:
-        host: NetnsHost = self[name]
-        return host.netns
+    def pods(self) -> list[PodHost]:
+        return [host for host in self.hosts if isinstance(host, PodHost)]
+
+    def describe(self) -> dict[str, dict[str, str]]:
+        """Kind, namespace and address of every host, for a second terminal."""
+        kinds = {Fabric: "router", NodeHost: "node", PodHost: "pod", EndHost: "client"}
+        return {
+            host.name: {
+                "kind": kinds[type(host)],
+                "netns": host.netns.name,
+                "address": str(getattr(host, "address", FABRIC_ADDRESS)),
+            }
+            for host in self.hosts
+        }
 
 
 def _host_of(link: Any) -> Any:

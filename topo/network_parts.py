@@ -21,7 +21,7 @@ from topo.netns import Netns
 from topo.node_nft import NODE_SYSCTLS, load_rules, rules
 from topo.ovs import PrivateOvs
 from topo.plan import FABRIC_ADDRESS, HOST_INTERFACE, NodePlan, Plan
-from topo.rtnetlink import SCOPE_LINK, End, Request, address, link_up, route, veth
+from topo.rtnetlink import End, Request, address, link_up, route, veth
 
 LO = 1
 """Interface number of ``lo`` in every namespace."""
@@ -69,9 +69,13 @@ class NetnsHost(LazyShell, Host):  # type: ignore[misc]
 
     def __init__(self, name: str, *, netns: Netns | None = None, **params: Any) -> None:
         self.netns = netns or Netns.create(name)
-        with self.netns.enter():
-            set_sysctls(self.sysctls)
-            self.bench = Workbench()
+        try:
+            with self.netns.enter():
+                set_sysctls(self.sysctls)
+                self.bench = Workbench()
+        except BaseException:
+            self.netns.delete()
+            raise
         super().__init__(name, **params)
 
     def enter_argv(self) -> list[str]:
@@ -134,6 +138,20 @@ class EndHost(NetnsHost):
         intf.ip, intf.prefixLen, intf.mac = str(self.address), 32, mac_of(self.address)
 
 
+class PodHost(EndHost):
+    """A pod's network: never wired again, so its sockets are let go (three descriptors a pod are many)."""
+
+    def __init__(self, name: str, *, node: str, interface: str, **params: Any) -> None:
+        self.node, self.interface = node, interface
+        super().__init__(name, **params)
+
+    def config(self, **params: Any) -> dict[str, Any]:
+        try:
+            return super().config(**params)
+        finally:
+            self.bench.close()
+
+
 class NodeHost(EndHost):
     """A node's own namespace: sends its NodePort traffic to the bridge, refuses for it (topo.node_nft)."""
 
@@ -145,7 +163,12 @@ class NodeHost(EndHost):
 
 
 class Fabric(NetnsHost):
-    """The router between nodes and clients: Linux, ip_forward, a /32 and a pod range for each node."""
+    """The router between nodes and clients: Linux, ip_forward, a /32 and a pod range for each node.
+
+    Clients ask for GATEWAY as everyone does and are answered by proxy ARP, not by an address of the router's:
+    with a local 169.254.1.1 the kernel accepts no route via 169.254.1.1 any more, and towards a node that is
+    the node's bridge.
+    """
 
     sysctls = QUIET | {
         "net/ipv4/ip_forward": "1",
@@ -162,12 +185,17 @@ class Fabric(NetnsHost):
                 self.bench.offloads_off(host.fabric_interface)
             requests.append(link_up(index))
             if isinstance(host, NodePlan):
-                to = [_host(host.address), host.pod_cidr]
-                requests += [route(index, net, via=GATEWAY, source=FABRIC_ADDRESS) for net in to]
+                for net in (_host(host.address), host.pod_cidr):
+                    requests.append(route(index, net, via=GATEWAY, source=FABRIC_ADDRESS))
             else:
-                requests.append(address(index, GATEWAY, scope=SCOPE_LINK))
                 requests.append(route(index, _host(host.address), source=FABRIC_ADDRESS))
+        first = self.bench.index(plan.nodes[0].fabric_interface)
+        requests.append(route(first, _host(GATEWAY)))  # proxy ARP answers for what lies beyond another link
         self.bench.rtnetlink.run(requests)
+        with self.netns.enter():
+            set_sysctls(
+                {f"net/ipv4/conf/{client.fabric_interface}/proxy_arp": "1" for client in plan.clients}
+            )
         return {}
 
     def readdress(self, interface: str, old: IPv4Address, new: IPv4Address) -> None:

@@ -96,9 +96,9 @@ def delete_links(indexes: Sequence[int], group: int) -> list[Request]:
     return [*gather, Request(RTM_DELLINK, 0, body, f"delete links {list(indexes)}")]
 
 
-def address(index: int, value: IPv4Address, *, scope: int = SCOPE_UNIVERSE, delete: bool = False) -> Request:
+def address(index: int, value: IPv4Address, *, delete: bool = False) -> Request:
     """A /32 address on a link."""
-    body = _IFADDR.pack(socket.AF_INET, 32, 0, scope, index)
+    body = _IFADDR.pack(socket.AF_INET, 32, 0, SCOPE_UNIVERSE, index)
     body += _attr(IFA_LOCAL, value.packed) + _attr(IFA_ADDRESS, value.packed)
     if delete:
         return Request(RTM_DELADDR, 0, body, f"delete address {value}")

@@ -7,21 +7,10 @@ belongs to the runtime, which address it has to the kubelet.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Address
 
-from topo.network import Network
+from topo.network import Network, PodPlug
 
-
-@dataclass(frozen=True, kw_only=True)
-class PodPlug:
-    """One pod to be wired. ``name`` is that of its Mininet host and namespace (plan.pod_host_name)."""
-
-    name: str
-    node: str
-    address: IPv4Address
-    interface: str
-    """The bridge port, 15 characters at most (NodePlan.pod_interface)."""
+__all__ = ["PodPlug", "PodWires"]
 
 
 class PodWires:
@@ -32,18 +21,7 @@ class PodWires:
 
     def plug(self, pods: Sequence[PodPlug]) -> None:
         """Namespace, veth pair, address, routes and bridge port of each: all ready at return, or none."""
-        plan = self._network.plan
-        self._network.plug(
-            [
-                (
-                    pod.name,
-                    {"address": pod.address, "offload": plan.config.offload},
-                    plan.node(pod.node).bridge,
-                    pod.interface,
-                )
-                for pod in pods
-            ]
-        )
+        self._network.plug(pods)
         self._changed()
 
     def unplug(self, names: Sequence[str]) -> None:
