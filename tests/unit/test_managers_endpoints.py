@@ -150,6 +150,20 @@ def test_a_named_target_port_may_be_another_number_on_each_pod() -> None:
     assert [subset["ports"][0]["port"] for subset in v1(view)["subsets"]] == [8080, 9090]
 
 
+def test_a_named_target_port_may_belong_to_a_sidecar_but_to_no_other_init_container() -> None:
+    port = {"ports": [{"name": "web", "containerPort": 8443}]}
+    sidecar = {"name": "proxy", "image": "a", "restartPolicy": "Always", **port}
+    early = {"name": "setup", "image": "a", **port}
+    view = View(
+        [
+            service("web", NAMED),
+            running("web-0", "10.244.1.2", {"spec": {"initContainers": [sidecar]}}),
+            running("web-1", "10.244.1.3", {"spec": {"initContainers": [early]}}),
+        ]
+    )
+    assert [[port["port"] for port in one["ports"]] for one in slices(view) if one["ports"]] == [[8443]]
+
+
 def test_one_number_with_tcp_and_udp_is_two_ports_of_one_slice() -> None:
     both = [{"name": "t", "port": 80, "protocol": "TCP"}, {"name": "u", "port": 80, "protocol": "UDP"}]
     (one,) = slices(View([service("web", {"spec": {"ports": both}}), running("web-0", "10.244.1.2")]))

@@ -176,10 +176,10 @@ def test_a_rollout_that_does_not_progress_is_said_to_have_failed_after_its_deadl
     cluster.pass_time(30)
     assert conditions(cluster.get("Deployment", "web"))["Progressing"][0] == "True"
     cluster.pass_time(40)
-    assert conditions(cluster.get("Deployment", "web"))["Progressing"] == (
-        "False",
-        "ProgressDeadlineExceeded",
-    )
+    failed = objects.condition(cluster.get("Deployment", "web"), "Progressing") or {}
+    assert (failed["status"], failed["reason"]) == ("False", "ProgressDeadlineExceeded")
+    cluster.pass_time(40).patch("Deployment", "web", {"metadata": {"labels": {"touched": "yes"}}})
+    assert objects.condition(cluster.get("Deployment", "web"), "Progressing") == failed
 
 
 def test_old_replica_sets_are_kept_up_to_the_limit() -> None:
