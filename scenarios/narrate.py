@@ -129,7 +129,9 @@ class Narrator:
             self.console.print(
                 Padding(Words.assemble((head, "cyan"), "  because ", (flow.because, "bold")), (0, 0, 0, 4))
             )
-            self.console.print(Padding(Words(f"{flow.match} ⇒ {flow.actions}", style="dim"), (0, 0, 0, 6)))
+            self.console.print(Padding(Words(f"{flow.match or 'any'} ⇒ {flow.actions}"), (0, 0, 0, 6)))
+            if flow.why:
+                self.console.print(Padding(Words(flow.why, style="dim"), (0, 0, 0, 6)))
 
     def _table(self, event: Table) -> None:
         grid = _grid(*event.columns)

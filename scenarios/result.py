@@ -15,7 +15,7 @@ The schema, ``podwire.dev/lesson/v1``::
           "ambiguous": false, "hops": [{"link", "outgoing", "ms", "src", "dst", "ttl", "who",
           "rewrites": [{"what": "DNAT", "before", "after", "who"}]}]}], "more": 6}
       {"event": "flows", "node": "node1",
-          "flows": [{"table", "priority", "match", "actions", "packets", "because"}]}
+          "flows": [{"table", "priority", "match", "actions", "packets", "because", "why"}]}
       {"event": "table", "columns": [...], "rows": [[...]]}
       {"event": "check", "name", "ok", "expected", "seen"}
 
@@ -122,6 +122,7 @@ class FlowRow:
     actions: str
     packets: int
     because: str
+    why: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return dict(vars(self))

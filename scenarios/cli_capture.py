@@ -1,0 +1,96 @@
+"""``./lab capture``: record or print packets on links of a running lab."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from controller.api.errors import PodwireError, UsageError
+from scenarios.names import Directory
+from scenarios.packet import read
+
+
+def run(client: Any, options: argparse.Namespace) -> int:
+    """Inside the lab's sandbox: until a count, a time or Ctrl-C."""
+    from topo import sandbox
+    from topo.capture import Capture, keep_timestamps
+    from topo.lab import choose_links
+    from topo.lab_state import LabState
+
+    state = LabState.load(sandbox.run_dir())
+    links = choose_links(state.links, options.links)
+    if options.list:
+        for link in links:
+            print(f"{link.label:<40}{link.interface}")
+        return 0
+    clock = keep_timestamps()
+    try:
+        if options.out and not options.count:
+            return _record(Capture, links, options)
+        capture = Capture(links)
+        with suppress(KeyboardInterrupt), capture:
+            objects = [obj for kind in ("Node", "Pod", "Service") for obj in client.list(kind)[0]]
+            hosts = {
+                h["address"]: name for name, h in state.hosts.items() if h["kind"] in ("client", "router")
+            }
+            print(f"listening on {len(links)} links", file=sys.stderr, flush=True)
+            _print(capture, Directory(objects, hosts), options)
+        if options.out:
+            _open(options.out).close()
+            capture.write(options.out)
+            sandbox.own_by_user(options.out)
+        return 0
+    finally:
+        clock.close()
+
+
+def _record(capture_class: Any, links: Any, options: argparse.Namespace) -> int:
+    """Straight to the file (``-``: standard output, for Wireshark), as the packets come."""
+    from topo import sandbox
+
+    file = sys.stdout.buffer if options.out == "-" else _open(options.out)
+    with suppress(KeyboardInterrupt), capture_class(links, stream=file):
+        print(f"recording {len(links)} links to {options.out}; Ctrl-C ends it", file=sys.stderr, flush=True)
+        threading.Event().wait(options.seconds)
+    if options.out != "-":
+        file.close()
+        sandbox.own_by_user(options.out)
+    return 0
+
+
+def _open(path: str) -> Any:
+    try:
+        return open(path, "wb")
+    except OSError as error:
+        raise UsageError(f"--out {path}: {error.strerror}") from None
+
+
+def _print(capture: Any, names: Directory, options: argparse.Namespace) -> None:
+    shown = 0
+    end = time.monotonic() + (options.seconds or 1e9)
+    while not options.count or shown < options.count:
+        more = shown + 1
+        try:
+            seen = capture.wait_for(lambda seen, n=more: len(seen) >= n, max(0.0, end - time.monotonic()))
+        except PodwireError:
+            return  # the time is over
+        fresh = seen[shown : options.count]
+        shown += len(fresh)
+        if not options.out:
+            print("".join(_line(frame, names) for frame in fresh), end="", flush=True)
+
+
+def _line(frame: Any, names: Directory) -> str:
+    packet = read(frame.data, time_ns=frame.time_ns, link=frame.link)
+    if packet is None:
+        return ""
+    stamp = time.strftime("%H:%M:%S", time.localtime(frame.time_ns // 10**9))
+    what = f"{packet.tuple5} {packet.protocol} {packet.flags}"
+    if packet.protocol == "ARP":
+        what = f"ARP {packet.src} {packet.flags} {packet.dst}"
+    when = f"{stamp}.{frame.time_ns // 1000 % 10**6:06}"
+    return f"{when} {frame.link:<24} {frame.direction:<3} {what} TTL {packet.ttl}  {names.between(packet)}\n"

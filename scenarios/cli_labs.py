@@ -1,0 +1,153 @@
+"""Commands about whole labs: ``list``, ``up``, ``ps``, ``down``, ``shell``.
+
+What a lab is made of is ``topo.lab``'s matter; here it is started, kept and ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from controller.api.errors import UsageError
+from scenarios import catalogue
+
+HERE = Path(__file__).resolve().parents[1]
+
+
+def cluster_config(options: argparse.Namespace, **defaults: Any) -> Any:
+    """The ClusterConfig that the options ask for: a file's, then ``defaults``, then each option given."""
+    from dataclasses import replace
+
+    from topo.config import ClusterConfig
+
+    config = ClusterConfig(**defaults)
+    if getattr(options, "config", None):
+        config = ClusterConfig.from_yaml(options.config)
+    words = ("nodes", "clients", "datapath", "controller")
+    given = {word: getattr(options, word) for word in words if getattr(options, word, None) is not None}
+    return replace(config, **given)
+
+
+def in_lab(lab: str | None, argv: list[str]) -> int:
+    """Run this command line once more, inside the sandbox of a running lab."""
+    from topo import sandbox
+
+    sandbox.need_root()
+    os.environ["PYTHONPATH"] = str(HERE)
+    return sandbox.join(lab, [sys.executable, "-m", "scenarios", *argv])
+
+
+def _list(options: argparse.Namespace) -> int:
+    for entry in catalogue.lessons():
+        print(f"{entry.name:<16}{entry.summary}")
+    return 0
+
+
+def _up(options: argparse.Namespace) -> int:
+    from controller.api import manifests
+    from topo import sandbox
+
+    config = cluster_config(options)
+    manifests.read(options.manifests)  # before anything is started
+    sandbox.enter(lambda: _stay(config, options.manifests), name=options.lab, detach=options.detach)
+
+
+def _stay(config: Any, files: list[str]) -> int:
+    """In the sandbox: boot, apply, say how to reach it, and remain until told to end."""
+    from topo import sandbox
+    from topo.lab import Lab
+
+    with Lab(config, log=_say, supervised=True) as lab:
+        applied = lab.apply(*files) if files else []
+        for obj in applied:
+            _say(f"{obj['kind'].lower()}/{obj['metadata']['name']} applied")
+        lab.settle()
+        _say(_how_to_reach(sandbox.name(), config))
+        sandbox.ready()
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            _say("ending the lab")
+    return 0
+
+
+def _how_to_reach(name: str, config: Any) -> str:
+    which = "" if name == "podwire" else f" --lab {name}"
+    clients = f", {config.clients} client{'s' if config.clients > 1 else ''}" if config.clients else ""
+    return (
+        f"the lab '{name}' is up: {config.nodes} nodes{clients}. From another terminal:\n"
+        f"  ./lab get pods{which}\n  ./lab exec client1{which} -- curl -s http://192.168.49.2:30000/\n"
+        f"  ./lab flows node1{which}\n  ./lab down{which}"
+    )
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _ps(options: argparse.Namespace) -> int:
+    from topo import sandbox
+
+    labs = sandbox.labs()
+    if not labs:
+        print("no lab runs; start one by ./lab up")
+        return 0
+    print(f"{'NAME':<20}{'STATE':<10}{'AGE':<8}PID")
+    for lab in labs:
+        state = "ready" if lab.ready else "starting"
+        print(f"{lab.name:<20}{state:<10}{age(time.time() - lab.started):<8}{lab.pid}")
+    return 0
+
+
+def age(seconds: float) -> str:
+    """As kubectl writes it: 42s, 5m, 3h, 2d."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+def _down(options: argparse.Namespace) -> int:
+    from topo import sandbox
+
+    sandbox.need_root()
+    print(f"the lab '{sandbox.stop(options.lab).name}' is gone")
+    return 0
+
+
+def _shell(options: argparse.Namespace) -> int:
+    from topo import sandbox
+
+    sandbox.need_root()
+    running = sandbox.labs()
+    name = options.lab or (running[0].name if len(running) == 1 else "")
+    os.environ["PS1"] = f"podwire {name} \\w \\$ "
+    shell = ["bash", "--norc"] if Path("/bin/bash").exists() else ["sh"]
+    if sys.stdin.isatty() and running:
+        print("inside the lab: ip netns list, ip netns exec node1 ..., ovs-vsctl show; exit leaves it")
+    return sandbox.join(options.lab, shell)
+
+
+def require_pod(word: str, known: Mapping[str, Any]) -> None:
+    """Raise unless the word names something that a command can run in."""
+    if word not in known:
+        hint = catalogue.nearest(word, known)
+        raise UsageError(
+            f"there is no pod, node or client `{word}`.{hint} Known are {', '.join(sorted(known))}."
+        )
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "list": _list,
+    "up": _up,
+    "ps": _ps,
+    "status": _ps,
+    "down": _down,
+    "shell": _shell,
+}
