@@ -39,12 +39,13 @@ class Store:
     ``lock`` is reentrant: hold it around a read and the write that depends on it.
     """
 
-    def __init__(self, path: str | Path = ":memory:", *, history: int = LIMIT) -> None:
+    def __init__(self, path: str | Path = ":memory:", *, history: int = LIMIT, patience: float = 2) -> None:
+        """``patience``: seconds to wait for a server that is just ending to let go of the file."""
         self.lock = threading.RLock()
         self._subscribers: list[Callable[[Event], None]] = []
         self._kinds: dict[str, dict[tuple[str, str], Obj]] = {}
         self._unsorted: set[str] = set()
-        self._database = _open(path)
+        self._database = _open(path, patience)
         newest = 0
         for body, version in self._database.execute("SELECT body, version FROM objects"):
             obj = json.loads(body)
@@ -182,9 +183,12 @@ def _same(new: Obj, old: Obj) -> bool:
     return mine == theirs
 
 
-def _open(path: str | Path) -> sqlite3.Connection:
+def _open(path: str | Path, patience: float) -> sqlite3.Connection:
     try:
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2)
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=patience)
+    except sqlite3.Error as error:
+        raise MachineError(f"cannot open the store {path}: {error}") from error
+    try:
         # Exclusive: a second server on the same file is refused instead of corrupting the counter.
         database.execute("PRAGMA locking_mode=EXCLUSIVE")
         database.execute("PRAGMA journal_mode=WAL")
@@ -195,5 +199,6 @@ def _open(path: str | Path) -> sqlite3.Connection:
         database.executescript(_TABLES)
         database.execute(f"PRAGMA user_version={_SCHEMA}")
     except sqlite3.Error as error:
+        database.close()
         raise MachineError(f"cannot open the store {path}: {error}") from error
     return database
