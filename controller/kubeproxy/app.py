@@ -37,6 +37,7 @@ class Options:
     listen: tuple[str, int]
     backend: str
     nodes: frozenset[str]
+    read_every: float
     timing: Path | None
     verbose: bool
 
@@ -48,6 +49,7 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--listen", default="tcp:127.0.0.1:6653", help="tcp:ADDRESS:PORT for the switches")
     parser.add_argument("--backend", choices=("os-ken", "ryu"), default="os-ken")
     parser.add_argument("--nodes", default="", help="only these, with commas; default: every Node")
+    parser.add_argument("--read-every", type=float, default=3.0, help="seconds between looks at each switch")
     parser.add_argument("--timing", type=Path, help="append a line of JSON for each change to this file")
     parser.add_argument("--verbose", action="store_true", help="print each flow that is sent")
     got = parser.parse_args(arguments)
@@ -56,6 +58,7 @@ def parse(arguments: Sequence[str]) -> Options:
         listen=_address(got.listen),
         backend=got.backend,
         nodes=frozenset(name for name in got.nodes.split(",") if name),
+        read_every=got.read_every,
         timing=got.timing,
         verbose=got.verbose,
     )
@@ -74,13 +77,15 @@ def run(options: Options) -> int:
     from controller.api.client import Client, Informer
     from controller.kubeproxy import backend, hub
     from controller.kubeproxy.progress import Reporter
+    from controller.kubeproxy.switch import Settings
     from controller.kubeproxy.worker import Objects, Worker
 
     threading.excepthook = _loud_thread
     timing = options.timing.open("a", buffering=1) if options.timing else None
     client = Client(options.api, user_agent="kubeproxy")
     reporter = Reporter(client)
-    worker = Worker(reporter.report, nodes=options.nodes, timing=timing)
+    settings = Settings(read_every=options.read_every)
+    worker = Worker(reporter.report, nodes=options.nodes, settings=settings, timing=timing)
 
     def objects(batch: Any) -> None:
         worker.deliver(

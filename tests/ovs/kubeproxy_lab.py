@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 class Process:
-    """A component; its lines are kept and can be waited for. What came before does not count."""
+    """A component; its lines are kept and can be waited for, each once."""
 
     def __init__(self, *command: str) -> None:
         self.began = time.monotonic()
@@ -64,6 +64,11 @@ class Process:
             if re.search(pattern, line):
                 return line
 
+    def forget(self) -> None:
+        """Wait from here on: what was said so far does not count."""
+        while not self._news.empty():
+            self._news.get()
+
     def ready(self) -> Process:
         self.wait_for("^ready$")
         return self
@@ -95,30 +100,41 @@ class KubeproxyLab:
         self._processes: list[Process] = []
 
     def start(self) -> KubeproxyLab:
+        """Open vSwitch and the API server."""
+        starting = self._spawn_api()
         self.ovs.start()
-        self.start_api()
+        starting.ready()
         return self
 
     def start_api(self) -> Process:
+        return self._spawn_api().ready()
+
+    def _spawn_api(self) -> Process:
         files = ("--socket", str(self.directory / "api.sock"), "--db", str(self.directory / "store.db"))
         self.api = Process("-m", "controller.api.server", *files, "--no-managers")
         self._processes.append(self.api)
-        return self.api.ready()
+        return self.api
 
     def spawn_kubeproxy(self, *more: str) -> Process:
         self.kubeproxy = Process(
             *("-m", "controller.kubeproxy.app", "--api", str(self.directory / "api.sock")),
-            *("--listen", self.target, "--backend", self.backend, "--timing", str(self.timing), *more),
+            *("--listen", self.target, "--backend", self.backend, "--timing", str(self.timing)),
+            *("--read-every", "0.5", *more),
         )
         self._processes.append(self.kubeproxy)
         return self.kubeproxy
 
     def start_kubeproxy(self, *more: str) -> Process:
         """Bridges of a kubeproxy that ended come back by themselves, within their pause of a second."""
-        started = self.spawn_kubeproxy(*more).ready()
+        started = self.spawn_kubeproxy(*more)
+        return self.connect(started)
+
+    def connect(self, kubeproxy: Process) -> Process:
+        """Point every bridge at a kubeproxy once it is ready."""
+        kubeproxy.ready()
         for bridge in self.ovs.vsctl("list-br").split():
             self.ovs.set_controller(bridge, self.target)
-        return started
+        return kubeproxy
 
     def restart_kubeproxy(self) -> Process:
         """Returns when it has read node1's switch back and compared."""

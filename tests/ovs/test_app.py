@@ -31,85 +31,109 @@ def lab(tmp_path: Path) -> Iterator[KubeproxyLab]:
 
 @pytest.fixture
 def running(lab: KubeproxyLab) -> KubeproxyLab:
-    """One node, two pods, one Service with the first pod behind it; settled."""
+    """One node, two pods, one Service with the first pod behind it; settled. For tests that kill."""
+    return bring_up(lab)
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeproxyLab]:
+    lab = KubeproxyLab(tmp_path_factory.mktemp("common"))
+    try:
+        yield bring_up(lab.start())
+    finally:
+        lab.stop()
+
+
+@pytest.fixture
+def shared(common: KubeproxyLab) -> KubeproxyLab:
+    """The same, one for all tests that kill nothing; each starts from one endpoint behind web."""
+    common.set_endpoints("web", ["10.244.1.2"])
+    common.settle()
+    assert common.kubeproxy is not None
+    common.kubeproxy.forget()
+    return common
+
+
+def bring_up(lab: KubeproxyLab) -> KubeproxyLab:
+    kubeproxy = lab.spawn_kubeproxy()
     lab.add_bridge(1)
     lab.add_node(1)
     lab.add_pod(1, 2)
     lab.add_pod(1, 3)
     lab.add_service("web", WEB, ["10.244.1.2"])
-    lab.start_kubeproxy()
+    lab.connect(kubeproxy)
     lab.settle()
     return lab
 
 
-def test_what_the_objects_say_is_on_the_switch_once_settled(running):
-    assert any(WEB in flow and "group:" in flow for flow in running.flows())
-    assert any("10.244.1.2" in flow and "8080" in flow for flow in running.flows())
-    assert len(running.groups()) == 1
+def test_what_the_objects_say_is_on_the_switch_once_settled(shared):
+    assert any(WEB in flow and "group:" in flow for flow in shared.flows())
+    assert any("10.244.1.2" in flow and "8080" in flow for flow in shared.flows())
+    assert len(shared.groups()) == 1
 
 
-def test_a_change_is_there_when_settled_and_its_line_says_why(running):
-    running.set_endpoints("web", ["10.244.1.2", "10.244.1.3"])
-    running.settle()
-    assert any("10.244.1.3" in flow and "8080" in flow for flow in running.flows())
-    line = running.kubeproxy.wait_for("because EndpointSlice default/web-1")
+def test_a_change_is_there_when_settled_and_its_line_says_why(shared):
+    shared.set_endpoints("web", ["10.244.1.2", "10.244.1.3"])
+    shared.settle()
+    assert any("10.244.1.3" in flow and "8080" in flow for flow in shared.flows())
+    line = shared.kubeproxy.wait_for("because EndpointSlice default/web-1")
     assert "node1: " in line
     assert "1 group changed" in line
 
 
-def test_each_change_is_timed_from_the_event_to_the_barrier(running):
-    running.set_endpoints("web", ["10.244.1.2", "10.244.1.3"])
-    running.settle()
-    last = json.loads(running.timing.read_text().splitlines()[-1])
+def test_each_change_is_timed_from_the_event_to_the_barrier(shared):
+    shared.set_endpoints("web", ["10.244.1.2", "10.244.1.3"])
+    shared.settle()
+    last = json.loads(shared.timing.read_text().splitlines()[-1])
     assert last["node"] == "node1"
     assert last["causes"] == ["EndpointSlice default/web-1"]
     assert 0 < last["milliseconds"] < 5000
     assert last["receivedAt"] < last["barrierAt"]
 
 
-def test_two_nodes_settle_each_with_its_own_flows(running):
-    running.add_bridge(2)
-    running.ovs.set_controller("br-node2", running.target)
-    running.add_node(2)
-    running.settle(1, 2)
-    assert any(WEB in flow for flow in running.flows(2))
-    assert running.flows(1) != running.flows(2)
+def test_two_nodes_settle_each_with_its_own_flows(shared):
+    shared.add_bridge(2)
+    shared.ovs.set_controller("br-node2", shared.target)
+    shared.add_node(2)
+    shared.settle(1, 2)
+    assert any(WEB in flow for flow in shared.flows(2))
+    assert shared.flows(1) != shared.flows(2)
 
 
-def test_a_switch_that_no_node_names_waits_until_its_node_appears(running):
-    running.add_bridge(2)
-    running.ovs.set_controller("br-node2", running.target)
-    running.kubeproxy.wait_for("switch 0000000000000002 connected; no Node names it yet")
-    assert running.flows(2) == []
-    running.add_node(2)
-    running.settle(2)
-    assert any(WEB in flow for flow in running.flows(2))
+def test_a_switch_that_no_node_names_waits_until_its_node_appears(shared):
+    shared.add_bridge(3)
+    shared.ovs.set_controller("br-node3", shared.target)
+    shared.kubeproxy.wait_for("switch 0000000000000003 connected; no Node names it yet")
+    assert shared.flows(3) == []
+    shared.add_node(3)
+    shared.settle(3)
+    assert any(WEB in flow for flow in shared.flows(3))
 
 
-def test_a_pod_whose_port_is_missing_keeps_settle_waiting_until_the_port_comes(running):
-    running.add_pod(1, 9)
+def test_a_pod_whose_port_is_missing_keeps_settle_waiting_until_the_port_comes(shared):
+    shared.add_pod(1, 9)
     with pytest.raises(NotSettled, match="kubeproxy/node1"):
-        running.settle(timeout=0.3)
-    running.kubeproxy.wait_for("waiting: no port node1-p9 on the bridge for pod default/pod-1-9")
-    running.ovs.vsctl("add-port", "br-node1", "node1-p9")
-    running.settle()
-    assert any("10.244.1.9" in flow for flow in running.flows())
+        shared.settle(timeout=0.3)
+    shared.kubeproxy.wait_for("waiting: no port node1-p9 on the bridge for pod default/pod-1-9")
+    shared.ovs.vsctl("add-port", "br-node1", "node1-p9")
+    shared.settle()
+    assert any("10.244.1.9" in flow for flow in shared.flows())
 
 
-def test_a_flow_and_a_group_removed_by_hand_come_back(running):
-    before = running.flows(), running.groups()
-    running.ovs.ofctl("del-groups", "br-node1")
-    running.ovs.ofctl("del-flows", "br-node1", f"ip,nw_dst={WEB}")
-    assert (running.flows(), running.groups()) != before
-    running.kubeproxy.wait_for("because the switch no longer held what was sent")
-    assert (running.flows(), running.groups()) == before
+def test_a_flow_and_a_group_removed_by_hand_come_back(shared):
+    before = shared.flows(), shared.groups()
+    shared.ovs.ofctl("del-groups", "br-node1")
+    shared.ovs.ofctl("del-flows", "br-node1", f"ip,nw_dst={WEB}")
+    assert (shared.flows(), shared.groups()) != before
+    shared.kubeproxy.wait_for("because the switch no longer held what was sent")
+    assert (shared.flows(), shared.groups()) == before
 
 
-def test_a_foreign_flow_added_by_hand_is_removed(running):
-    before = running.flows()
-    running.ovs.ofctl("add-flow", "br-node1", "table=0,priority=9999,actions=drop")
-    running.kubeproxy.wait_for("because the switch no longer held what was sent")
-    assert running.flows() == before
+def test_a_foreign_flow_added_by_hand_is_removed(shared):
+    before = shared.flows()
+    shared.ovs.ofctl("add-flow", "br-node1", "table=0,priority=9999,actions=drop")
+    shared.kubeproxy.wait_for("because the switch no longer held what was sent")
+    assert shared.flows() == before
 
 
 def test_a_restarted_vswitchd_gets_everything_again(running):
