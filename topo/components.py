@@ -18,8 +18,7 @@ from controller.api.errors import PodwireError
 READY = "ready"
 START_TIMEOUT = 30.0
 BACK_OFF = (0.1, 0.2, 0.5, 1, 2, 5)
-"""Seconds before a restart, by the number of deaths since it last lived for STEADY."""
-STEADY = 30.0
+"""Seconds before a restart, by the number of deaths before it."""
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -118,19 +117,28 @@ class Component:
         return " | ".join(self._last) or "it said nothing"
 
     def _run(self) -> None:
-        while self._live():
-            pause = BACK_OFF[min(self._deaths, len(BACK_OFF)) - 1]
+        while True:
+            how = self._live()
             with self._state:
-                if self._wanted and self._supervised:
-                    self._log(f"{self.name} ended ({self.last_words()}); starting it again in {pause:g} s")
+                died_young = not self._ready
+                asked = not self._wanted
+                self._dead, self._ready = True, False
+                again = self._supervised and not died_young and not asked and not self._stopping
+                pause = BACK_OFF[min(self._deaths, len(BACK_OFF) - 1)]
+                if not asked:
+                    more = f" ({self.last_words()}); starting it again in {pause:g} s" if again else ""
+                    self._log(f"{self.name} ended {how}{more or ': ' + self.last_words()}")
+                self._state.notify_all()
+                if again:
+                    self._deaths += 1
                     self._state.wait_for(lambda: self._stopping, pause)
-                    self._dead = self._ready = False
+                    self._dead = False
                 self._state.wait_for(lambda: self._stopping or (self._wanted and not self._dead))
                 if self._stopping:
                     return
 
-    def _live(self) -> bool:
-        """One life of the process; whether another may follow."""
+    def _live(self) -> str:
+        """One life of the process; how it ended."""
         with open(self.log_file, "a", encoding="utf-8") as file:
             process = subprocess.Popen(
                 self.argv,
@@ -161,20 +169,9 @@ class Component:
                 file.flush()
             process.stdout.close()
             code = process.wait()
-        with self._state:
-            expected = not self._wanted
-            started = self._ready
-            self._dead, self._deaths = True, self._deaths + 1
-            self._state.notify_all()
-            if not expected and not (self._supervised and started):
-                self._log(f"{self.name} ended with {_exit_words(code)}: {self.last_words()}")
-            return not self._stopping
+        return f"by signal {-code}" if code < 0 else f"with exit status {code}"
 
 
 def python(module: str, *args: str) -> list[str]:
     """A module of ours as a program, by the interpreter that runs the lab."""
     return [sys.executable, "-m", module, *args]
-
-
-def _exit_words(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit status {code}"

@@ -24,17 +24,18 @@ from types import TracebackType
 from typing import BinaryIO
 
 from controller.api.client import Client
-from controller.api.errors import UserError
+from controller.api.errors import NotSettled, Unreachable, UserError
 from controller.api.manifests import Document, check, load
 from controller.api.objects import Obj
+from controller.api.wiring import ANNOTATION
 from topo import sandbox
 from topo.capture import Capture, LinkEnd, keep_timestamps
-from topo.components import Component, python
 from topo.config import ClusterConfig
 from topo.hosts import HostHandle, Node, Outside, Pod
 from topo.kubelet import Kubelet
-from topo.lab_state import API, LOGS, RUNTIME, STORE, Control, LabState, Verbs
-from topo.network import OPENFLOW_LISTENER, Network
+from topo.lab_components import LabComponents
+from topo.lab_state import API, LOGS, RUNTIME, Control, LabState, Verbs
+from topo.network import Network
 from topo.network_parts import EndHost
 from topo.nodes import addresses, node_object
 from topo.ovs import PrivateOvs
@@ -43,6 +44,8 @@ from topo.runtime_client import RuntimeClient
 from topo.wires import PodWires
 
 __all__ = ["ClusterConfig", "Lab"]
+
+HEARTBEAT = ANNOTATION + "heartbeat"
 
 
 class Lab:
@@ -65,10 +68,17 @@ class Lab:
         self.client = Client(self.run_dir / API, user_agent="podwire-lab")
         self.runtime = RuntimeClient(self.run_dir / RUNTIME)
         self.ovs = PrivateOvs(self.run_dir, self.config.datapath, offload=self.config.offload)
-        self._log, self._supervised = log, supervised
+        self._log = log
         self._spare = list(self.plan.spare_node_addresses)
         self._undo: list[Callable[[], None]] = []
-        self.components: dict[str, Component] = {}
+        self.components = LabComponents(
+            self.run_dir,
+            self.ovs,
+            controller=self.config.controller,
+            supervised=supervised,
+            log=log,
+            reconnect=lambda: self.network.connect(),
+        )
 
     # -- life
 
@@ -89,7 +99,7 @@ class Lab:
         for left in self.run_dir.glob("*.db*"):  # of an earlier lab in this sandbox
             left.unlink()
         self._log(f"datapath: {self.ovs.datapath}")
-        self._start_components()
+        self.components.start()
         self._undo.append(self.ovs.stop)
         self.ovs.start()
         self.network = Network(self.plan, self.ovs)
@@ -98,9 +108,9 @@ class Lab:
         self.network.start()
         clock = keep_timestamps()
         self._undo.append(clock.close)
-        self.components["apiserver"].wait_ready()
+        self.components.wait_ready("apiserver")
         self._register_nodes()
-        self.components["runtime"].wait_ready()
+        self.components.wait_ready("runtime")
         self.kubelet = Kubelet(
             self.client,
             PodWires(self.network, self._save_state),
@@ -110,8 +120,9 @@ class Lab:
         )
         self._undo.append(self.kubelet.stop)
         self.kubelet.start()
-        self.components["kubeproxy"].wait_ready()
+        self.components.wait_ready("kubeproxy")
         self.network.connect()
+        self.components.watch()
         self._save_state()
         verbs: Verbs = {"kill": self.kill, "restart": self.restart, "readdress": self._readdress_by_name}
         self._undo.append(Control(self.run_dir, verbs).close)
@@ -120,12 +131,10 @@ class Lab:
 
     def stop(self) -> None:
         """End everything in order; twice is fine."""
-        for component in self.components.values():
-            component.stop()
+        self.components.stop()
         while self._undo:
             self._undo.pop()()
-        for component in self.components.values():
-            component.join()
+        self.components.join()
 
     def __enter__(self) -> Lab:
         return self.start()
@@ -155,23 +164,23 @@ class Lab:
         Returns the resourceVersion reached; NotSettled names who is behind.
         """
         proxies = [f"kubeproxy/{node.name}" for node in self.plan.nodes]
-        version = self.client.settle(["managers", "kubelet", *proxies], timeout)
+        try:
+            version = self.client.settle(["managers", "kubelet", *proxies], timeout)
+        except (NotSettled, Unreachable) as error:
+            dead = ", ".join(self.components.dead())
+            raise NotSettled(f"{error}; not running: {dead}" if dead else str(error)) from None
         self.ovs.appctl("revalidator/purge")
         return version
 
     def kill(self, component: str) -> None:
         """End a component as a crash would: apiserver, kubeproxy, runtime or vswitchd."""
-        if component == "vswitchd":
-            self.ovs.kill_vswitchd()
-        else:
-            self._component(component).kill()
+        self.components.kill(component)
 
     def restart(self, component: str) -> None:
-        """Start a component again; it serves when this returns (``settle`` for what it has to catch up)."""
-        if component == "vswitchd":
-            self.ovs.restart_vswitchd()
-        else:
-            self._component(component).restart()
+        """Start a component again; it serves when this returns, and ``settle`` waits for its catching up."""
+        self.components.restart(component)
+        if component in ("kubeproxy", "vswitchd"):
+            self._heartbeat()
 
     # -- its hosts
 
@@ -235,35 +244,21 @@ class Lab:
 
     # -- inside
 
-    def _start_components(self) -> None:
-        run = self.run_dir
-        rows: dict[str, tuple[str | Path, ...]] = {
-            "apiserver": ("controller.api.server", "--socket", run / API, "--db", run / STORE),
-            "runtime": ("topo.runtime", "serve", "--socket", run / RUNTIME, "--dir", run / "pods"),
-            "kubeproxy": (
-                "controller.kubeproxy.app", "--api", run / API, "--listen", OPENFLOW_LISTENER,
-                "--backend", self.config.controller,
-            ),
-        }  # fmt: skip
-        for name, words in rows.items():
-            self.components[name] = Component(
-                name,
-                python(*map(str, words)),
-                log_file=run / LOGS / f"{name}.log",
-                log=self._log,
-                supervised=self._supervised,
-                returned=self._reconnect if name == "kubeproxy" else lambda: None,
-            )
-            self.components[name].start()
-
-    def _reconnect(self) -> None:
-        self.network.connect()
-
     def _register_nodes(self) -> None:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         for node in self.plan.nodes:
             self.client.create(node_object(node, cpus=os.cpu_count() or 1, memory_kib=memory, now=now))
+
+    def _heartbeat(self) -> None:
+        """A new resourceVersion, as from the Lease of a real kubelet.
+
+        What a kubeproxy reported before it or its switches died says nothing of the flows of now; only a
+        report on a newer version does.
+        """
+        for node in self.plan.nodes:
+            patch = {"metadata": {"annotations": {HEARTBEAT: datetime.now(UTC).isoformat()}}}
+            self.client.patch("Node", node.name, patch)
 
     def _readdress(self, name: str, new: IPv4Address | None) -> IPv4Address:
         taken = {host.address for host in self.network.hosts if isinstance(host, EndHost)}
@@ -293,10 +288,6 @@ class Lab:
         metadata = obj["metadata"]
         name = pod_host_name(metadata["namespace"], metadata["name"])
         return Pod(self.network, name, obj, self.runtime)
-
-    def _component(self, name: str) -> Component:
-        self._known(name, [*self.components, "vswitchd"], "component")
-        return self.components[name]
 
     @staticmethod
     def _known(name: str, names: Sequence[str], kind: str) -> None:

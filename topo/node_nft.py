@@ -6,8 +6,8 @@ Two things a bridge cannot do for a host that talks to itself or must be answere
    node ports to NODE_PORT_VIRTUAL, where the bridge's NodePort flows wait (kube-proxy does the same with
    its KUBE-NODEPORTS jump from nat OUTPUT; localhost needs ``route_localnet`` there too).
 2. A refusal is sent by the node's kernel, as with the real kube-proxy's REJECT rules: the bridge hands the
-   packet over unchanged, the refuse chain answers: a TCP RST comes from the virtual IP, an ICMP port unreachable
-   from the node itself (as on a real node). No controller takes part.
+   packet over unchanged, the refuse chain answers: a TCP RST comes from the virtual IP, an ICMP port
+   unreachable from the node itself (as on a real node). No controller takes part.
 """
 
 from __future__ import annotations

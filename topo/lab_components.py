@@ -1,0 +1,133 @@
+"""Which processes a lab consists of, and one way to kill and restart each of them.
+
+Open vSwitch's daemon is started by ``topo.ovs`` and stands here as ``vswitchd`` beside the others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from controller.api.errors import UserError
+from topo.components import BACK_OFF, Component, python
+from topo.lab_state import API, LOGS, RUNTIME, STORE
+from topo.network import OPENFLOW_LISTENER
+from topo.ovs import PrivateOvs
+
+VSWITCHD = "vswitchd"
+
+
+class LabComponents:
+    """apiserver, runtime, kubeproxy and vswitchd. ``reconnect`` is called when a kubeproxy serves again."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        ovs: PrivateOvs,
+        *,
+        controller: str,
+        supervised: bool,
+        log: Callable[[str], None],
+        reconnect: Callable[[], None],
+    ) -> None:
+        self._ovs, self._supervised, self._log = ovs, supervised, log
+        self._state = threading.Condition()
+        self._down = self._stopping = False
+        self._watch = threading.Thread(target=self._watch_vswitchd, name="watch-vswitchd", daemon=True)
+        rows: dict[str, tuple[str | Path, ...]] = {
+            "apiserver": ("controller.api.server", "--socket", run_dir / API, "--db", run_dir / STORE),
+            "runtime": ("topo.runtime", "serve", "--socket", run_dir / RUNTIME, "--dir", run_dir / "pods"),
+            "kubeproxy": (
+                "controller.kubeproxy.app", "--api", run_dir / API, "--listen", OPENFLOW_LISTENER,
+                "--backend", controller,
+            ),
+        }  # fmt: skip
+        self._components = {
+            name: Component(
+                name,
+                python(*map(str, words)),
+                log_file=run_dir / LOGS / f"{name}.log",
+                log=log,
+                supervised=supervised,
+                returned=reconnect if name == "kubeproxy" else lambda: None,
+            )
+            for name, words in rows.items()
+        }
+
+    @property
+    def names(self) -> list[str]:
+        return [*self._components, VSWITCHD]
+
+    def start(self) -> None:
+        """Begin with all but vswitchd."""
+        for component in self._components.values():
+            component.start()
+
+    def watch(self) -> None:
+        """From now on vswitchd, which runs, is restarted too when it dies (if the lab is supervised)."""
+        if self._supervised:
+            self._watch.start()
+
+    def wait_ready(self, name: str) -> None:
+        self._components[name].wait_ready()
+
+    def dead(self) -> list[str]:
+        """Who does not serve now."""
+        dead = [name for name, component in self._components.items() if not component.alive]
+        vswitchd = self._ovs.vswitchd
+        return dead if vswitchd and vswitchd.poll() is None else [*dead, VSWITCHD]
+
+    def kill(self, name: str) -> None:
+        """End it as a crash would; it stays dead until ``restart``."""
+        if name != VSWITCHD:
+            self._component(name).kill()
+            return
+        with self._state:
+            self._down = True
+        self._ovs.kill_vswitchd()
+
+    def restart(self, name: str) -> None:
+        """It serves when this returns. A vswitchd has its bridges and ports again, but no flows yet."""
+        if name != VSWITCHD:
+            self._component(name).restart()
+            return
+        self.kill(name)
+        self._ovs.restart_vswitchd()
+        with self._state:
+            self._down = False
+            self._state.notify_all()
+
+    def stop(self) -> None:
+        """Ask all (but vswitchd) to end; ``join`` waits for them."""
+        with self._state:
+            self._stopping = True
+            self._state.notify_all()
+        for component in self._components.values():
+            component.stop()
+
+    def join(self) -> None:
+        for component in self._components.values():
+            component.join()
+
+    def _component(self, name: str) -> Component:
+        if name not in self._components:
+            raise UserError(f"there is no component {name}; there are {', '.join(self.names)}")
+        return self._components[name]
+
+    def _watch_vswitchd(self) -> None:
+        deaths = 0
+        while True:
+            assert self._ovs.vswitchd
+            self._ovs.vswitchd.wait()
+            with self._state:
+                if self._down:
+                    self._state.wait_for(lambda: self._stopping or not self._down)
+                    continue
+                pause = BACK_OFF[min(deaths, len(BACK_OFF) - 1)]
+                if not self._stopping:
+                    self._log(f"ovs-vswitchd ended; starting it again in {pause:g} s")
+                if self._state.wait_for(lambda: self._stopping, pause):
+                    return
+            deaths += 1
+            self._ovs.restart_vswitchd()
