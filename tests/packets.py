@@ -7,9 +7,11 @@ opens real connections. Nothing here knows how either does it.
 The cluster: node1 .. node3 (192.168.49.2 .. .4), client1 outside (198.51.100.11).
 """
 
+# ruff: noqa: E501 - a row of a table is a line
+
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Obj = dict[str, Any]
@@ -39,8 +41,9 @@ class Row:
     tiers: tuple[Tier, ...] = ("ovs", "net")
 
 
-def pod(name: str, node: str, app: str = "", *, port: int = 8080, host_network: bool = False,
-        ready: bool = True) -> Obj:  # fmt: skip
+def pod(
+    name: str, node: str, app: str = "", *, port: int = 8080, host_network: bool = False, ready: bool = True
+) -> Obj:
     """A pod that answers TCP and UDP on ``port`` with who it is and whom it sees."""
     container: Obj = {
         "name": "netexec",
@@ -57,8 +60,15 @@ def pod(name: str, node: str, app: str = "", *, port: int = 8080, host_network: 
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def service(name: str, cluster_ip: str, node_port: int = 0, *, port: int = 80, target: int = 8080,
-            protocols: tuple[str, ...] = ("TCP", "UDP")) -> Obj:  # fmt: skip
+def service(
+    name: str,
+    cluster_ip: str,
+    node_port: int = 0,
+    *,
+    port: int = 80,
+    target: int = 8080,
+    protocols: tuple[str, ...] = ("TCP", "UDP"),
+) -> Obj:
     """A Service over the pods labelled ``app: name``, on fixed addresses so that rows can name them."""
     ports: list[Obj] = []
     for protocol in protocols:
@@ -91,121 +101,98 @@ SCENE: list[Obj] = [
 
 WEB = ("web-0", "web-1")
 
-_POD_ROWS = [
-    Row(name="a pod reaches a pod on its own node", sender="pod/alice", to="pod/web-0:8080/tcp",
-        expect=("web-0",)),
-    Row(name="a pod reaches a pod on another node", sender="pod/alice", to="pod/web-1:8080/tcp",
-        expect=("web-1",)),
-    Row(name="a pod reaches a pod on another node by UDP", sender="pod/bob", to="pod/web-0:8080/udp",
-        expect=("web-0",)),
-    Row(name="a pod pings a pod on its own node", sender="pod/alice", to="pod/web-0/icmp", expect=("web-0",)),
-    Row(name="a pod pings a pod on another node", sender="pod/alice", to="pod/web-1/icmp", expect=("web-1",)),
-    Row(name="a node reaches its own pod", sender="node1", to="pod/web-0:8080/tcp", expect=("web-0",)),
-    Row(name="a node reaches a pod of another node", sender="node3", to="pod/web-0:8080/tcp", expect=("web-0",)),
-    Row(name="a pod reaches its own node's network with its own address", sender="pod/far-0",
-        to="node2:9090/tcp", expect=("host-0",)),
-    Row(name="a pod reaches another node's network with its own address", sender="pod/alice",
-        to="node2:9090/tcp", expect=("host-0",)),
-    Row(name="a pod is refused by a pod that does not listen", sender="pod/alice", to="pod/web-1:9/tcp",
-        expect="refused"),
-    Row(name="a pod is refused by a node that does not listen", sender="pod/alice", to="node2:9/tcp",
-        expect="refused"),
-    Row(name="a pod is refused by UDP where nobody listens", sender="pod/alice", to="pod/web-1:9/udp",
-        expect="refused"),
-    Row(name="a pod address that no pod has does not answer", sender="pod/alice", to="10.244.1.250:8080/tcp",
-        expect="dropped"),
-    Row(name="a pod reaches the outside world with its node's address", sender="pod/alice",
-        to="client1:8080/tcp", expect=("client1",), source="node1"),
-    Row(name="a pod reaches the outside world by UDP with its node's address", sender="pod/bob",
-        to="client1:8080/udp", expect=("client1",), source="node3"),
-    Row(name="a pod pings the outside world", sender="pod/alice", to="client1/icmp", expect=("client1",),
-        source="node1"),
-    Row(name="a node reaches the outside world", sender="node2", to="client1:8080/tcp", expect=("client1",)),
-    Row(name="the outside world reaches what listens on a node", sender="client1", to="node2:9090/tcp",
-        expect=("host-0",)),
-]  # fmt: skip
 
-_CLUSTER_IP_ROWS = [
-    Row(name="a pod reaches a ClusterIP and every endpoint answers some connection, with the pod's address",
-        sender="pod/alice", to="svc/web:80/tcp", expect=WEB),
-    Row(name="a pod on a node without an endpoint reaches a ClusterIP with its own address", sender="pod/bob",
-        to="svc/web:80/tcp", expect=WEB),
-    Row(name="one port number serves UDP beside TCP", sender="pod/bob", to="svc/web:80/udp", expect=WEB),
-    Row(name="a node reaches a ClusterIP with its own address", sender="node1", to="svc/web:80/tcp", expect=WEB),
-    Row(name="a node without an endpoint reaches a ClusterIP with its own address", sender="node3",
-        to="svc/web:80/tcp", expect=WEB),
-    Row(name="a node reaches a ClusterIP by UDP", sender="node3", to="svc/far:80/udp", expect=("far-0",)),
-    Row(name="a pod reaches itself through its Service", sender="pod/solo-0", to="svc/solo:80/tcp",
-        expect=("solo-0",), source="hairpin"),
-    Row(name="a pod reaches itself through its Service by UDP", sender="pod/solo-0", to="svc/solo:80/udp",
-        expect=("solo-0",), source="hairpin"),
-    Row(name="a pod among several endpoints reaches itself and the others", sender="pod/web-0",
-        to="svc/web:80/tcp", expect=WEB, source="sender or hairpin"),
-    Row(name="a pod reaches a hostNetwork endpoint on its own node through a ClusterIP", sender="pod/far-0",
-        to="svc/host:80/tcp", expect=("host-0",)),
-    Row(name="a pod reaches a hostNetwork endpoint on another node through a ClusterIP", sender="pod/alice",
-        to="svc/host:80/tcp", expect=("host-0",)),
-    Row(name="a node reaches a hostNetwork endpoint on another node through a ClusterIP", sender="node1",
-        to="svc/host:80/tcp", expect=("host-0",)),
-    Row(name="a node reaches its own hostNetwork endpoint through a ClusterIP", sender="node2",
-        to="svc/host:80/tcp", expect=("host-0",), source="hairpin"),
-    Row(name="a ClusterIP is not reachable from outside", sender="client1", to="svc/web:80/tcp",
-        expect="unreachable"),
-    Row(name="a ClusterIP answers no ping", sender="pod/alice", to="svc/web/icmp", expect="dropped"),
-]  # fmt: skip
+def _rows(table: str) -> list[Row]:
+    """A line each: name | sender | to | expect | source (the sender itself when left out)."""
+    rows = []
+    for line in table.strip().splitlines():
+        name, sender, to, expect, *source = (cell.strip() for cell in line.split("|"))
+        silent = expect in ("refused", "unreachable", "dropped")
+        row = Row(name=name, sender=sender, to=to, expect=expect if silent else tuple(expect.split()))  # type: ignore[arg-type]
+        rows.append(replace(row, source=source[0]) if source else row)
+    return rows
 
-_NODE_PORT_ROWS = [
-    Row(name="outside to a NodePort reaches every endpoint with the node's address", sender="client1",
-        to="node1:30080/tcp", expect=WEB, source="node1"),
-    Row(name="outside to a NodePort of a node without a pod is forwarded", sender="client1",
-        to="node3:30080/tcp", expect=WEB, source="node3"),
-    Row(name="outside to a NodePort by UDP", sender="client1", to="node3:30080/udp", expect=WEB, source="node3"),
-    Row(name="outside to a NodePort whose only endpoint is local still carries the node's address",
-        sender="client1", to="node1:30081/tcp", expect=("solo-0",), source="node1"),
-    Row(name="outside to a NodePort with a hostNetwork endpoint on another node", sender="client1",
-        to="node1:30083/tcp", expect=("host-0",), source="node1"),
-    Row(name="outside to a NodePort with a hostNetwork endpoint on that node keeps the client's address",
-        sender="client1", to="node2:30083/tcp", expect=("host-0",)),
-    Row(name="a pod reaches a NodePort of its own node", sender="pod/alice", to="node1:30080/tcp", expect=WEB,
-        source="node1"),
-    Row(name="a pod reaches a NodePort of another node", sender="pod/alice", to="node3:30080/tcp", expect=WEB,
-        source="node3"),
-    Row(name="a pod reaches itself through a NodePort of its own node", sender="pod/solo-0",
-        to="node1:30081/tcp", expect=("solo-0",), source="node1"),
-    Row(name="a pod reaches itself through a NodePort of another node", sender="pod/solo-0",
-        to="node3:30081/tcp", expect=("solo-0",), source="node3"),
-    Row(name="a node reaches its own NodePort by its address", sender="node1", to="node1:30080/tcp", expect=WEB,
-        source="node1"),
-    Row(name="a node reaches its own NodePort by localhost", sender="node1", to="localhost:30080/tcp",
-        expect=WEB, source="node1"),
-    Row(name="a node without a pod reaches its own NodePort by localhost and UDP", sender="node3",
-        to="localhost:30080/udp", expect=WEB, source="node3"),
-    Row(name="a node reaches another node's NodePort", sender="node1", to="node3:30080/tcp", expect=WEB,
-        source="node3"),
-    Row(name="a node reaches its own hostNetwork endpoint through its own NodePort", sender="node2",
-        to="node2:30083/tcp", expect=("host-0",), source="hairpin"),
-]  # fmt: skip
 
-_REFUSAL_ROWS = [
-    Row(name=f"{who} is refused at once by a {what} ({protocol})", sender=sender, to=f"{to}/{protocol}",
-        expect="refused")
+POD_ROWS = _rows("""
+a pod reaches a pod on its own node | pod/alice | pod/web-0:8080/tcp | web-0
+a pod reaches a pod on another node | pod/alice | pod/web-1:8080/tcp | web-1
+a pod reaches a pod on another node by UDP | pod/bob | pod/web-0:8080/udp | web-0
+a pod pings a pod on its own node | pod/alice | pod/web-0/icmp | web-0
+a pod pings a pod on another node | pod/alice | pod/web-1/icmp | web-1
+a node reaches its own pod | node1 | pod/web-0:8080/tcp | web-0
+a node reaches a pod of another node | node3 | pod/web-0:8080/tcp | web-0
+a pod reaches its own node's network with its own address | pod/far-0 | node2:9090/tcp | host-0
+a pod reaches another node's network with its own address | pod/alice | node2:9090/tcp | host-0
+a pod is refused by a pod that does not listen | pod/alice | pod/web-1:9/tcp | refused
+a pod is refused by a node that does not listen | pod/alice | node2:9/tcp | refused
+a pod is refused by UDP where nobody listens | pod/alice | pod/web-1:9/udp | refused
+a pod address that no pod has does not answer | pod/alice | 10.244.1.250:8080/tcp | dropped
+a pod reaches the outside world with its node's address | pod/alice | client1:8080/tcp | client1 | node1
+a pod reaches the outside world by UDP with its node's address | pod/bob | client1:8080/udp | client1 | node3
+a pod pings the outside world | pod/alice | client1/icmp | client1 | node1
+a node reaches the outside world | node2 | client1:8080/tcp | client1
+the outside world reaches what listens on a node | client1 | node2:9090/tcp | host-0
+""")
+
+CLUSTER_IP_ROWS = _rows("""
+a pod reaches a ClusterIP and every endpoint answers some connection, with the pod's address | pod/alice | svc/web:80/tcp | web-0 web-1
+a pod on a node without an endpoint reaches a ClusterIP with its own address | pod/bob | svc/web:80/tcp | web-0 web-1
+one port number serves UDP beside TCP | pod/bob | svc/web:80/udp | web-0 web-1
+a node reaches a ClusterIP with its own address | node1 | svc/web:80/tcp | web-0 web-1
+a node without an endpoint reaches a ClusterIP with its own address | node3 | svc/web:80/tcp | web-0 web-1
+a node reaches a ClusterIP by UDP | node3 | svc/far:80/udp | far-0
+a pod reaches itself through its Service | pod/solo-0 | svc/solo:80/tcp | solo-0 | hairpin
+a pod reaches itself through its Service by UDP | pod/solo-0 | svc/solo:80/udp | solo-0 | hairpin
+a pod among several endpoints reaches itself and the others | pod/web-0 | svc/web:80/tcp | web-0 web-1 | sender or hairpin
+a pod reaches a hostNetwork endpoint on its own node through a ClusterIP | pod/far-0 | svc/host:80/tcp | host-0
+a pod reaches a hostNetwork endpoint on another node through a ClusterIP | pod/alice | svc/host:80/tcp | host-0
+a node reaches a hostNetwork endpoint on another node through a ClusterIP | node1 | svc/host:80/tcp | host-0
+a node reaches its own hostNetwork endpoint through a ClusterIP | node2 | svc/host:80/tcp | host-0 | hairpin
+a ClusterIP is not reachable from outside | client1 | svc/web:80/tcp | unreachable
+a ClusterIP answers no ping | pod/alice | svc/web/icmp | dropped
+""")
+
+NODE_PORT_ROWS = _rows("""
+outside to a NodePort reaches every endpoint with the node's address | client1 | node1:30080/tcp | web-0 web-1 | node1
+outside to a NodePort of a node without a pod is forwarded | client1 | node3:30080/tcp | web-0 web-1 | node3
+outside to a NodePort by UDP | client1 | node3:30080/udp | web-0 web-1 | node3
+outside to a NodePort whose only endpoint is local still carries the node's address | client1 | node1:30081/tcp | solo-0 | node1
+outside to a NodePort with a hostNetwork endpoint on another node | client1 | node1:30083/tcp | host-0 | node1
+outside to a NodePort with a hostNetwork endpoint on that node keeps the client's address | client1 | node2:30083/tcp | host-0
+a pod reaches a NodePort of its own node | pod/alice | node1:30080/tcp | web-0 web-1 | node1
+a pod reaches a NodePort of another node | pod/alice | node3:30080/tcp | web-0 web-1 | node3
+a pod reaches itself through a NodePort of its own node | pod/solo-0 | node1:30081/tcp | solo-0 | node1
+a pod reaches itself through a NodePort of another node | pod/solo-0 | node3:30081/tcp | solo-0 | node3
+a node reaches its own NodePort by its address | node1 | node1:30080/tcp | web-0 web-1 | node1
+a node reaches its own NodePort by localhost | node1 | localhost:30080/tcp | web-0 web-1 | node1
+a node without a pod reaches its own NodePort by localhost and UDP | node3 | localhost:30080/udp | web-0 web-1 | node3
+a node reaches another node's NodePort | node1 | node3:30080/tcp | web-0 web-1 | node3
+a node reaches its own hostNetwork endpoint through its own NodePort | node2 | node2:30083/tcp | host-0 | hairpin
+""")
+
+_REFUSED = """
+a pod   | pod/alice | ClusterIP without endpoints                                       | svc/empty:80
+a node  | node1     | ClusterIP without endpoints                                       | svc/empty:80
+a pod   | pod/alice | ClusterIP whose pods are not ready                                | svc/lazy:80
+a pod   | pod/alice | port that a ClusterIP does not serve                              | svc/web:81
+a node  | node3     | port that a ClusterIP does not serve                              | svc/web:81
+outside | client1   | NodePort without endpoints                                        | node1:30084
+a pod   | pod/alice | NodePort without endpoints of its own node                        | node1:30084
+a pod   | pod/alice | NodePort without endpoints of another node                        | node3:30084
+a node  | node1     | NodePort without endpoints of its own                             | node1:30084
+a node  | node1     | NodePort without endpoints on localhost                           | localhost:30084
+a node  | node1     | NodePort without endpoints of another node                        | node3:30084
+outside | client1   | NodePort whose pods are not ready                                 | node3:30085
+outside | client1   | port in the NodePort range that no Service has                    | node1:32000
+a node  | node1     | port in the NodePort range that no Service has, on localhost      | localhost:32000
+"""
+REFUSAL_ROWS = [
+    row
     for protocol in ("tcp", "udp")
-    for who, sender, what, to in (
-        ("a pod", "pod/alice", "ClusterIP without endpoints", "svc/empty:80"),
-        ("a node", "node1", "ClusterIP without endpoints", "svc/empty:80"),
-        ("a pod", "pod/alice", "ClusterIP whose pods are not ready", "svc/lazy:80"),
-        ("a pod", "pod/alice", "port that a ClusterIP does not serve", "svc/web:81"),
-        ("a node", "node3", "port that a ClusterIP does not serve", "svc/web:81"),
-        ("outside", "client1", "NodePort without endpoints", "node1:30084"),
-        ("a pod", "pod/alice", "NodePort without endpoints of its own node", "node1:30084"),
-        ("a pod", "pod/alice", "NodePort without endpoints of another node", "node3:30084"),
-        ("a node", "node1", "NodePort without endpoints of its own", "node1:30084"),
-        ("a node", "node1", "NodePort without endpoints on localhost", "localhost:30084"),
-        ("a node", "node1", "NodePort without endpoints of another node", "node3:30084"),
-        ("outside", "client1", "NodePort whose pods are not ready", "node3:30085"),
-        ("outside", "client1", "port in the NodePort range that no Service has", "node1:32000"),
-        ("a node", "node1", "port in the NodePort range that no Service has, on localhost", "localhost:32000"),
+    for who, sender, what, to in (line.split("|") for line in _REFUSED.strip().splitlines())
+    for row in _rows(
+        f"{who.strip()} is refused at once by a {what.strip()} ({protocol}) | {sender} | {to.strip()}/{protocol} | refused"
     )
-]  # fmt: skip
+]
 
-ROWS = [*_POD_ROWS, *_CLUSTER_IP_ROWS, *_NODE_PORT_ROWS, *_REFUSAL_ROWS]
+ROWS = [*POD_ROWS, *CLUSTER_IP_ROWS, *NODE_PORT_ROWS, *REFUSAL_ROWS]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Any
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet import IPerror as InnerIP
@@ -96,7 +97,7 @@ class Host:
 
     def _asked(self, ip: Packet) -> bool:
         """Client ports here are below 20000 and servers above, or well known: enough to tell them apart."""
-        return 10000 <= ip[UDP].dport < 20000
+        return bool(10000 <= ip[UDP].dport < 20000)
 
     def _reply(self, ip: Packet) -> Packet:
         return IP(src=ip.dst, dst=ip.src)
@@ -132,8 +133,8 @@ class NodeHost(Host):
         return NODE_PORT_VIRTUAL if own and port in wiring.NODE_PORTS else address
 
 
-def inner(packet: Packet) -> Packet | None:
-    """The packet an ICMP error quotes."""
+def inner(packet: Packet) -> Any:
+    """The packet an ICMP error quotes, or None."""
     if ICMP in packet and packet[ICMP].type == 3 and InnerIP in packet:
         return packet[InnerIP]
     return None

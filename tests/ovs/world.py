@@ -167,7 +167,7 @@ class World:
         return list(host.inbox)
 
     def inject(self, port: str, frame: bytes) -> list[tuple[str, bytes]]:
-        """A frame into a bridge port, as it is; the frames that leave that bridge by any port, as they are."""
+        """A frame into a bridge port, as it is; and the frames that leave that bridge."""
         self.switch.receive(port, frame)
         bridge = f"br-{port.split('-')[0]}"
         return [(out, data) for out in self.switch.ports(bridge) for data in self.switch.sent(out)]
@@ -245,8 +245,7 @@ class World:
         raise AssertionError(protocol)
 
     def _tcp(self, host: Host, ip: Packet, port: int, source_port: int) -> Outcome:
-        ends = {"sport": source_port, "dport": port}
-        got = self.send(host, ip / TCP(**ends, flags="S", seq=500))
+        got = self.send(host, ip / TCP(sport=source_port, dport=port, flags="S", seq=500))
 
         def ours(packet: Packet) -> bool:
             return TCP in packet and (packet[TCP].sport, packet[TCP].dport) == (port, source_port)
@@ -255,7 +254,12 @@ class World:
         if outcome.kind != "answered":
             return outcome
         assert got[0][TCP].flags == "SA", got[0].summary()
-        got = self.send(host, ip / TCP(**ends, flags="PA", seq=501, ack=got[0][TCP].seq + 1) / Raw(b"who"))
+        got = self.send(
+            host,
+            ip
+            / TCP(sport=source_port, dport=port, flags="PA", seq=501, ack=got[0][TCP].seq + 1)
+            / Raw(b"who"),
+        )
         return _outcome(got, ip.dst, ours)
 
 
