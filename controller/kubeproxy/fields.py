@@ -121,6 +121,12 @@ def _oxm(
     )
 
 
+def _l4(protocol: str, number: int) -> tuple[Field, Field]:
+    """Source and destination port of a protocol; matches write them alike for all protocols."""
+    source = _oxm("tp_src", number, 16, set_name=f"{protocol}_src")
+    return source, _oxm("tp_dst", number + 1, 16, set_name=f"{protocol}_dst")
+
+
 def _nxm1(name: str, number: int, bits: int, show: Callable[[int], str] = _hexadecimal) -> Field:
     return Field(
         name=name, oxm_class=NXM_1, number=number, bits=bits, show=show, nxm=f"NXM_NX_{name.upper()}"
@@ -148,9 +154,9 @@ ARP_OP = _oxm("arp_op", 21, 16, nxm="NXM_OF_ARP_OP")
 ARP_SHA = _oxm("arp_sha", 24, 48, _mac, nxm="NXM_NX_ARP_SHA")
 ARP_THA = _oxm("arp_tha", 25, 48, _mac, nxm="NXM_NX_ARP_THA")
 ICMP_TYPE = _oxm("icmp_type", 19, 8)
-TCP_SRC, TCP_DST = _oxm("tp_src", 13, 16), _oxm("tp_dst", 14, 16)
-UDP_SRC, UDP_DST = _oxm("tp_src", 15, 16), _oxm("tp_dst", 16, 16)
-SCTP_SRC, SCTP_DST = _oxm("tp_src", 17, 16), _oxm("tp_dst", 18, 16)
+TCP_SRC, TCP_DST = _l4("tcp", 13)
+UDP_SRC, UDP_DST = _l4("udp", 15)
+SCTP_SRC, SCTP_DST = _l4("sctp", 17)
 
 ORDER = {
     field: place

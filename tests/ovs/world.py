@@ -20,12 +20,11 @@ from controller.api import wiring
 from controller.kubeproxy import openflow
 from controller.kubeproxy.diff import Have, after, diff
 from controller.kubeproxy.proxier import Proxier
-from tests import packets
+from tests.kubeproxy_objects import NODES, endpoint_object, node_object, slice_object
 from tests.ovs.hosts import NET_UNREACHABLE, Host, NodeHost, checked, inner
 from tests.ovs.switch import DummySwitch
 
 Obj = dict[str, Any]
-NODES = {"node1": "192.168.49.2", "node2": "192.168.49.3", "node3": "192.168.49.4"}
 CLIENT = "198.51.100.11"
 PODS_A_NODE = 12
 
@@ -37,22 +36,6 @@ class Outcome:
     kind: Literal["answered", "refused", "unreachable", "dropped"]
     by: str = ""
     source: str = ""
-
-
-def node_object(name: str, address: str) -> Obj:
-    number = int(name.removeprefix("node"))
-    annotations = {
-        wiring.DATAPATH_ID: f"{number:016x}",
-        wiring.HOST_INTERFACE: f"{name}-host",
-        wiring.UPLINK_INTERFACE: f"{name}-up",
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": name, "annotations": annotations},
-        "spec": {"podCIDR": f"10.244.{number}.0/24", "podCIDRs": [f"10.244.{number}.0/24"]},
-        "status": {"addresses": [{"type": "InternalIP", "address": address}]},
-    }
 
 
 class World:
@@ -283,28 +266,9 @@ def _outcome(got: list[Packet], asked: str, ours: Any) -> Outcome:
     return Outcome("answered")
 
 
-def slice_object(service: str, ports: list[Obj], endpoints: list[Obj], suffix: str = "0") -> Obj:
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": f"{service}-{suffix}",
-            "namespace": "default",
-            "labels": {"kubernetes.io/service-name": service},
-        },
-        "addressType": "IPv4",
-        "ports": [{"name": p["name"], "protocol": p["protocol"], "port": p["targetPort"]} for p in ports],
-        "endpoints": endpoints,
-    }
-
-
 def _endpoint(pod: Obj) -> Obj:
     ready = pod["status"]["conditions"][0]["status"] == "True"
-    return {
-        "addresses": [pod["status"]["podIP"]],
-        "conditions": {"ready": ready, "serving": ready, "terminating": False},
-        "nodeName": pod["spec"]["nodeName"],
-    }
+    return endpoint_object(pod["status"]["podIP"], pod["spec"]["nodeName"], ready=ready)
 
 
-__all__ = ["CLIENT", "NODES", "Outcome", "World", "packets", "slice_object"]
+__all__ = ["CLIENT", "NODES", "Outcome", "World", "slice_object"]

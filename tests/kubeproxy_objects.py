@@ -1,0 +1,92 @@
+"""Kubernetes objects as the kubeproxy's tests need them, by builders that take what matters to a case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from controller.api import wiring
+
+Obj = dict[str, Any]
+NODES = {"node1": "192.168.49.2", "node2": "192.168.49.3", "node3": "192.168.49.4"}
+
+
+def node_object(name: str, address: str = "") -> Obj:
+    """A Node as the topology registers it."""
+    number = int(name.removeprefix("node"))
+    annotations = {
+        wiring.DATAPATH_ID: f"{number:016x}",
+        wiring.HOST_INTERFACE: f"{name}-host",
+        wiring.UPLINK_INTERFACE: f"{name}-up",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {"podCIDR": f"10.244.{number}.0/24", "podCIDRs": [f"10.244.{number}.0/24"]},
+        "status": {"addresses": [{"type": "InternalIP", "address": address or NODES[name]}]},
+    }
+
+
+def pod_object(name: str, node: str, address: str, interface: str, *, phase: str = "Running") -> Obj:
+    """A pod as its kubelet reports it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": "default",
+            "annotations": {wiring.INTERFACE: interface},
+        },
+        "spec": {"nodeName": node},
+        "status": {"phase": phase, "podIP": address, "podIPs": [{"ip": address}]},
+    }
+
+
+def port_object(port: int, target: int, name: str = "", protocol: str = "TCP", node_port: int = 0) -> Obj:
+    entry: Obj = {"name": name, "protocol": protocol, "port": port, "targetPort": target}
+    return entry | ({"nodePort": node_port} if node_port else {})
+
+
+def service_object(name: str, cluster_ip: str, *ports: Obj, **spec: Any) -> Obj:
+    """A Service; ``spec`` overrides what the ports say of its type."""
+    kind = "NodePort" if any("nodePort" in port for port in ports) else "ClusterIP"
+    body = {"type": kind, "clusterIP": cluster_ip, "clusterIPs": [cluster_ip], "ports": list(ports)} | spec
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": body,
+    }
+
+
+def endpoint_object(
+    address: str,
+    node: str = "",
+    *,
+    ready: bool = True,
+    serving: bool | None = None,
+    terminating: bool = False,
+) -> Obj:
+    conditions = {
+        "ready": ready,
+        "serving": ready if serving is None else serving,
+        "terminating": terminating,
+    }
+    return {"addresses": [address], "conditions": conditions, "nodeName": node}
+
+
+def slice_object(service: str, ports: Iterable[Obj], endpoints: list[Obj], suffix: str = "0") -> Obj:
+    """An EndpointSlice; a port's number is its Service port's targetPort."""
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{service}-{suffix}",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": service},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": p["name"], "protocol": p["protocol"], "port": p["targetPort"]} for p in ports],
+        "endpoints": endpoints,
+    }
