@@ -67,6 +67,7 @@ class Image:
 
     ``light``: served by the runtime's own child through sockets in the pod's network namespace; no
     process. Otherwise a real process in a box of its own. ``capabilities``: name → why it is needed.
+    ``entrypoints`` are commands that mean the image's own program.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Image:
     light: bool = True
     stand_in: bool = False
     capabilities: Mapping[str, str] = field(default_factory=dict)
+    entrypoints: tuple[str, ...] = ()
 
     @property
     def runs_command(self) -> bool:

@@ -12,7 +12,7 @@ from topo.images.image import Image
 
 BACKEND_FLASK = Image(name="backend-flask", module="topo.images.backend_flask")
 FRONTEND = Image(name="frontend-streamlit", module="topo.images.frontend_streamlit")
-AGNHOST = Image(name="agnhost", module="topo.images.agnhost")
+AGNHOST = Image(name="agnhost", module="topo.images.agnhost", entrypoints=("/agnhost", "agnhost"))
 SHELL = Image(name="shell", light=False)
 RAW_SHELL = Image(
     name="raw-shell",

@@ -1,0 +1,145 @@
+"""From a pod's spec to what the runtime is handed, and what is said about what podwire leaves out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from controller.api.objects import Obj
+from topo.images.image import Container, Port
+from topo.images.table import find, stand_in_message
+from topo.kubelet_env import Lookup, environment, expand
+from topo.kubelet_files import files, hostname
+
+NOBODY = 65534
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a pod is: its node and addresses, and what of the machine shows in its files."""
+
+    node: str
+    node_address: str
+    address: str
+    netns: str
+    machine_resolv_conf: str = ""
+    logs: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """An Event that tells of something left out or replaced."""
+
+    reason: str
+    message: str
+    type: str = field(default="Warning")
+
+
+def container_of(
+    pod: Obj, spec: Obj, container_id: str, place: Place, services: Iterable[Obj], lookup: Lookup
+) -> Container:
+    """The container to be started; kubelet_env.ConfigError when its environment cannot be made."""
+    metadata = pod["metadata"]
+    fields = {
+        "status.podIP": place.address,
+        "status.podIPs": place.address,
+        "status.hostIP": place.node_address,
+        "status.hostIPs": place.node_address,
+    }
+    env = environment(pod, spec, services, fields=fields, lookup=lookup)
+    name = hostname(pod, place.node)
+    command = [expand(word, env) for word in spec.get("command") or []]
+    args = [expand(word, env) for word in spec.get("args") or []]
+    return Container(
+        id=container_id,
+        name=spec["name"],
+        image=spec["image"],
+        pod=metadata["name"],
+        namespace=metadata["namespace"],
+        node=place.node,
+        netns=place.netns,
+        address=place.address,
+        hostname=name,
+        argv=(*command, *args),
+        command=len(command),
+        env={"HOSTNAME": name, **env},
+        files=files(
+            pod, address=place.address, node=place.node, machine_resolv_conf=place.machine_resolv_conf
+        ),
+        ports=tuple(ports_of(spec)),
+        user=user_of(pod, spec),
+        workdir=spec.get("workingDir") or "/",
+        log=f"{place.logs}/{metadata['namespace']}_{metadata['name']}_{spec['name']}.log"
+        if place.logs
+        else "",
+    )
+
+
+def ports_of(spec: Obj) -> Iterable[Port]:
+    seen = set()
+    for port in spec.get("ports") or []:
+        made = Port(
+            number=port["containerPort"], protocol=port.get("protocol") or "TCP", name=port.get("name") or ""
+        )
+        if (made.number, made.protocol) not in seen:
+            seen.add((made.number, made.protocol))
+            yield made
+
+
+def named_ports(spec: Obj) -> Mapping[str, int]:
+    return {port.name: port.number for port in ports_of(spec) if port.name}
+
+
+def user_of(pod: Obj, spec: Obj) -> int:
+    """runAsUser where it is not root; everybody else is nobody."""
+    for context in (spec.get("securityContext"), pod["spec"].get("securityContext")):
+        user = (context or {}).get("runAsUser")
+        if user is not None:
+            return int(user) if int(user) > 0 else NOBODY
+    return NOBODY
+
+
+def image_id(image: str) -> str:
+    """What really runs, for containerStatuses[].imageID."""
+    return f"podwire://{find(image).name}"
+
+
+def remarks(pod: Obj, spec: Obj) -> Iterable[Remark]:
+    """What is worth saying about one container when it is first started."""
+    image = find(spec["image"])
+    if image.stand_in:
+        yield Remark(reason="StandIn", message=stand_in_message(spec["name"], spec["image"]), type="Normal")
+    command = spec.get("command") or []
+    if command and not image.runs_command and command[0] not in image.entrypoints:
+        yield Remark(
+            reason="CommandIgnored",
+            message=f"container {spec['name']}: command {command} is not run; podwire's own program "
+            f"{image.name} takes the place of image {spec['image']}",
+        )
+    mounts = [mount["name"] for mount in spec.get("volumeMounts") or []]
+    if mounts:
+        yield Remark(
+            reason="VolumesIgnored",
+            message=f"container {spec['name']}: podwire mounts no volumes; left out: {', '.join(mounts)}",
+        )
+    for kind in ("startup", "liveness", "readiness"):
+        if "grpc" in (spec.get(f"{kind}Probe") or {}):
+            yield Remark(
+                reason="ProbeIgnored",
+                message=f"container {spec['name']}: podwire asks no gRPC {kind} probe; it counts as passed",
+            )
+    wanted = (spec.get("securityContext") or {}).get("runAsUser")
+    if wanted == 0 or (spec.get("securityContext") or {}).get("privileged"):
+        yield Remark(
+            reason="PrivilegesIgnored",
+            message=f"container {spec['name']} runs as an unprivileged user; podwire grants no root",
+        )
+
+
+def pod_message(pod: Obj) -> str:
+    """status.message: which containers are stand-ins."""
+    return "; ".join(
+        stand_in_message(spec["name"], spec["image"])
+        for spec in pod["spec"]["containers"]
+        if find(spec["image"]).stand_in
+    )
