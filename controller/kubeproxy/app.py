@@ -100,7 +100,7 @@ def run(options: Options) -> int:
     LOG.info("kubeproxy runs on %s %s, listens at %s", framework.name, framework.version, where)
     hub.spawn(worker.run)
     hub.spawn(reporter.run)
-    hub.spawn(_say_ready, worker)
+    hub.spawn(_say_ready, worker, options.api)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -108,8 +108,9 @@ def run(options: Options) -> int:
     return 0
 
 
-def _say_ready(worker: Any) -> None:
-    worker.synced.wait()
+def _say_ready(worker: Any, api: Path) -> None:
+    while not worker.synced.wait(5):
+        LOG.info("waiting for the API server at %s", api)
     print("ready", flush=True)
 
 

@@ -99,6 +99,7 @@ class Switch:
         self.proxier = Proxier(node)
         self.channel: Channel | None = None
         self.ports: dict[str, int] = {}
+        self._ports_moved = False
         self.have: Have | None = None
         self._whole = True  # compare all of what is desired, not the changes alone
         self._under_way: _Change | _Read | None = None
@@ -119,7 +120,7 @@ class Switch:
         """A new connection: what the switch holds is unknown until it has been read."""
         self.channel, self.ports, self.have, self._under_way = channel, dict(ports), None, None
         self._whole, self._connected_at, self._not_before = True, now, now
-        self.proxier.set_ports(self.ports)
+        self._ports_moved = True
         self._because("the switch connected", now)
         LOG.info("%s: switch connected, %d ports", self.node, len(ports))
 
@@ -134,7 +135,7 @@ class Switch:
             return
         else:
             self.ports[name] = number
-        self.proxier.set_ports(self.ports)
+        self._ports_moved = True
         self._because(f"port {name} {'went' if number is None else f'is {number}'}", now)
 
     def apply(self, type: str, obj: dict[str, Any], at: float) -> None:
@@ -232,6 +233,9 @@ class Switch:
         self._next_read = now + max(self.settings.read_every, 50 * (now - read.began))
 
     def _messages(self, have: Have, now: float) -> list[Message]:
+        if self._ports_moved:  # once for a burst of ports: it looks at all of them
+            self._ports_moved = False
+            self.proxier.set_ports(self.ports)
         changes = self.proxier.changes()
         self._waiting = self._say_waiting(self.proxier.waiting())
         if not self._whole:

@@ -159,8 +159,7 @@ class Worker:
         name = node["metadata"]["name"]
         if self._nodes and name not in self._nodes:
             return
-        text = (node["metadata"].get("annotations") or {}).get(DATAPATH_ID, "")
-        datapath = int(text, 16) if text and type != "DELETED" else None
+        datapath = None if type == "DELETED" else _datapath_id(node)
         if self._datapaths.get(datapath or 0) == name:
             return
         self._datapaths = {number: other for number, other in self._datapaths.items() if other != name}
@@ -192,3 +191,13 @@ class Worker:
         link.switch = self._switches[name]
         link.switch.connected(channel, link.ports, at)
         return True
+
+
+def _datapath_id(node: Obj) -> int | None:
+    text = (node["metadata"].get("annotations") or {}).get(DATAPATH_ID)
+    try:
+        return int(text, 16) if text else None
+    except ValueError:
+        name = node["metadata"]["name"]
+        LOG.warning("Node %s: annotation %s: %r is no hex number", name, DATAPATH_ID, text)
+        return None

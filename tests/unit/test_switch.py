@@ -391,6 +391,19 @@ def test_a_node_whose_datapath_id_changes_moves_to_the_other_switch():
     assert desk.reported[-1] == ("node1", 2)
 
 
+def test_a_node_whose_datapath_id_is_no_number_is_complained_about_and_ends_nothing(caplog):
+    desk, wire = Desk(), Wire()
+    broken = node()
+    broken["metadata"]["annotations"][DATAPATH_ID] = "br0"
+    desk.objects(1, Event("ADDED", broken))
+    desk.connect(wire)
+    assert not wire.asked
+    assert "Node node1" in caplog.text
+    desk.objects(2, Event("MODIFIED", node()))
+    desk.play(wire)
+    assert wire.flows
+
+
 def test_a_deleted_node_leaves_its_switch_alone():
     desk, wire = Desk(), Wire()
     desk.objects(1, Event("ADDED", node()))
