@@ -13,12 +13,14 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import BinaryIO, NoReturn
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
 
 from controller.api import errors
+from topo.sandbox_join import stop
 from topo.sandbox_outside import Message, run_attached
 
-_LOOK = 50  # milliseconds between two looks at the log while the lab starts
+_LOOK = 0.05  # seconds between two looks at the log while the lab starts
 
 
 def run_detached(main: Callable[[], int], name: str | None) -> int:
@@ -32,18 +34,21 @@ def run_detached(main: Callable[[], int], name: str | None) -> int:
         _background(main, name, guard, messages_out)
     os.close(guard)
     os.close(messages_out)
+    front = _Foreground(messages)
     try:
-        return _follow(messages)
+        return front.follow()
     except KeyboardInterrupt:
-        os.close(guard_out)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.close(guard_out)  # ends a lab that is not ready yet
         guard_out = -1
-        with suppress(KeyboardInterrupt):
-            _follow(messages)
+        front.follow()
+        if front.ready:
+            stop(front.name)
         return 128 + signal.SIGINT
     finally:
         if guard_out >= 0:
             os.close(guard_out)
-        os.close(messages)
+        front.close()
 
 
 def _background(main: Callable[[], int], name: str | None, guard: int, messages: int) -> NoReturn:
@@ -55,8 +60,10 @@ def _background(main: Callable[[], int], name: str | None, guard: int, messages:
             os.dup2(null, fd)
 
         def tell(message: Message) -> None:
-            with suppress(BrokenPipeError):
+            with suppress(OSError):  # the foreground is gone, or has heard all it wants to know
                 os.write(messages, json.dumps(message).encode() + b"\n")
+                if message.get("ready"):
+                    os.dup2(null, messages)
 
         try:
             status = run_attached(main, name, log=True, guard=guard, tell=tell)
@@ -67,34 +74,52 @@ def _background(main: Callable[[], int], name: str | None, guard: int, messages:
         os._exit(status)
 
 
-def _follow(messages: int) -> int:
-    """Copy the log to standard output until the lab is ready or over."""
-    log: BinaryIO | None = None
-    text = b""
-    try:
-        while True:
-            if select.select([messages], [], [], _LOOK / 1000)[0]:
-                got = os.read(messages, 4096)
+class _Foreground:
+    """What the user sees until the lab is ready. ``follow`` may be called again after an interrupt."""
+
+    def __init__(self, messages: int) -> None:
+        self.name = ""
+        self.ready = False
+        self._messages = messages
+        self._unread = b""
+        self._log: BinaryIO | None = None
+
+    def follow(self) -> int:
+        """Copy the log to standard output until the lab is ready (0) or over (its exit status)."""
+        while not self.ready:
+            if select.select([self._messages], [], [], _LOOK)[0]:
+                got = os.read(self._messages, 4096)
                 if not got:
                     return 128 + signal.SIGKILL
-                text += got
-            *lines, text = text.split(b"\n")
-            for message in map(json.loads, lines):
-                if message.get("log"):
-                    with suppress(FileNotFoundError):
-                        log = open(message["log"], "rb")  # noqa: SIM115 - kept: it is read after the lab is gone
-                if "error" in message:
-                    raise getattr(errors, message["error"])(message["text"])
-                if message.get("ready") or "exit" in message:
-                    _copy(log)
-                    return int(message.get("exit", 0))
-            _copy(log)
-    finally:
-        if log is not None:
-            log.close()
+                self._unread += got
+            while b"\n" in self._unread:
+                line, _, self._unread = self._unread.partition(b"\n")
+                status = self._heed(json.loads(line))
+                if status is not None:
+                    self._show_log()
+                    return status
+            self._show_log()
+        return 0
 
+    def close(self) -> None:
+        """Let go of the lab; it lives on when it is ready."""
+        os.close(self._messages)
+        if self._log is not None:
+            self._log.close()
 
-def _copy(log: BinaryIO | None) -> None:
-    if log is not None:
-        sys.stdout.write(log.read().decode(errors="replace"))
-        sys.stdout.flush()
+    def _heed(self, message: dict[str, Any]) -> int | None:
+        if "error" in message:
+            raise getattr(errors, message["error"])(message["text"])
+        if "taken" in message:
+            self.name = message["taken"]
+            with suppress(FileNotFoundError):
+                self._log = Path(message["log"]).open("rb")  # noqa: SIM115 (closed by close)
+        if message.get("ready"):
+            self.ready = True
+            return 0
+        return message.get("exit")
+
+    def _show_log(self) -> None:
+        if self._log is not None:
+            sys.stdout.write(self._log.read().decode(errors="replace"))
+            sys.stdout.flush()

@@ -30,6 +30,8 @@ from topo.sandbox_dir import LOG, RUN, LabRef, RunDirs, Taken
 MARK = Path(RUN) / "podwire" / ".inside"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HELD = (*PASSED_ON, signal.SIGCHLD, signal.SIGUSR1)  # blocked around the fork, so that none is lost
+_NUDGE = signal.SIGURG  # ignored by default, so it harms no program that main turned into
+_NUDGES = (0.02, 0.1, 0.5, 2.0)  # seconds after a signal
 _GRACE = 10.0  # seconds between SIGTERM and SIGKILL for a lab that was told to stop
 _SAME_KEYPRESS = 0.05  # seconds within which a Ctrl-C reaches the whole process group
 _OPEN_FILES = 16384  # enough for 1,000 pods; mnexec closes every possible descriptor, so no more
@@ -87,6 +89,7 @@ class _Supervisor:
         self.lab = 0
         self.interrupted = float("-inf")  # when process 1 itself last saw a SIGINT
         self.interrupt_at: float | None = None  # when to pass a SIGINT on, unless one comes here too
+        self.nudges: list[float] = []
         self.kill_at: float | None = None
 
     def run(self) -> int:
@@ -170,6 +173,7 @@ class _Supervisor:
         signal.signal(signal.SIGINT, _first_interrupt)
         signal.signal(signal.SIGTERM, _terminated)
         signal.signal(signal.SIGHUP, _terminated)
+        signal.signal(_NUDGE, lambda *_: None)
         for variable in _MACHINE_VARIABLES:
             os.environ.pop(variable, None)
         os.environ["TMPDIR"] = f"{RUN}/podwire/{self.about.name}/tmp"
@@ -181,7 +185,7 @@ class _Supervisor:
         poll.register(self.lifeline, select.POLLIN)
         poll.register(self.wakeup[0], select.POLLIN)
         while True:
-            deadlines = [at for at in (self.kill_at, self.interrupt_at) if at is not None]
+            deadlines = [at for at in (self.kill_at, self.interrupt_at, *self.nudges) if at is not None]
             left = max(0.0, min(deadlines) - time.monotonic()) * 1000 if deadlines else None
             for fd, _ in poll.poll(left):
                 if fd == self.wakeup[0]:
@@ -197,6 +201,9 @@ class _Supervisor:
             if self.interrupt_at is not None and time.monotonic() >= self.interrupt_at:
                 self.interrupt_at = None
                 self._pass_on(signal.SIGINT)
+            while self.nudges and time.monotonic() >= self.nudges[0]:
+                self.nudges.pop(0)
+                self._send(_NUDGE)
             if self.kill_at is not None and time.monotonic() >= self.kill_at:
                 self.kill_at = None
                 self._pass_on(signal.SIGKILL)
@@ -207,6 +214,7 @@ class _Supervisor:
             if number == signal.SIGINT:
                 # Sent to the whole process group, so the lab has it already.
                 self.interrupted, self.interrupt_at = time.monotonic(), None
+                self._nudge_later()
             elif number == signal.SIGUSR1:
                 self.about = replace(self.about, ready=True)
                 self.dirs.write(self.taken, self.about)
@@ -223,11 +231,20 @@ class _Supervisor:
             self.interrupt_at = time.monotonic() + _SAME_KEYPRESS
 
     def _pass_on(self, number: int) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self.lab, number)
-            os.kill(self.lab, signal.SIGCONT)  # a stopped lab (reading a terminal it lost) cannot end
+        self._send(number)
+        self._send(signal.SIGCONT)  # a stopped lab (reading a terminal it lost) cannot end
+        self._nudge_later()
         if number in (signal.SIGTERM, signal.SIGHUP) and self.kill_at is None:
             self.kill_at = time.monotonic() + _GRACE
+
+    def _nudge_later(self) -> None:
+        """Python acts on a signal between two steps; one that came just before a step that waits (pause,
+        a lock, input) would be acted on after it, so further ones follow, which end the waiting."""
+        self.nudges = [time.monotonic() + after for after in _NUDGES]
+
+    def _send(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.lab, number)
 
     def _reap(self) -> int | None:
         with suppress(ChildProcessError):

@@ -1,7 +1,14 @@
 """What a lab could leave on a machine, and the means to end each of its processes at any moment.
 
-Reusable for every way to start a lab: give ``Chain`` the command line. The "machine" is the sandbox
+Reusable for every way to start a lab. The "machine" is the sandbox
 the tests run in, so nothing else comes and goes in it.
+
+    with nothing_left() as start:
+        chain = start(["./lab", "nodeport"])
+        chain.reach(LAB)
+        chain.kill("process 1")
+        assert chain.end() == 137
+
 """
 
 from __future__ import annotations
@@ -51,24 +58,6 @@ def snapshot() -> set[str]:
         bridges = subprocess.run(["ovs-vsctl", "list-br"], capture_output=True, text=True, check=True).stdout
         found |= {f"bridge {bridge}" for bridge in bridges.split()}
     return found
-
-
-@contextmanager
-def nothing_left() -> Iterator[None]:
-    """After the block the machine is, or shortly becomes, what it was before."""
-    before = snapshot()
-    yield
-    left: set[str] = set()
-
-    def clean() -> bool:
-        nonlocal left
-        left = snapshot() - before
-        return not left
-
-    try:
-        until("nothing is left", clean)
-    except AssertionError:
-        raise AssertionError("left behind:\n" + "\n".join(sorted(left))) from None
 
 
 @dataclass(frozen=True)
@@ -154,8 +143,45 @@ class Chain:
         os.close(self._reader)
         return self.command.returncode
 
+    def abandon(self) -> None:
+        """The test has failed: end what runs."""
+        if self.command.poll() is None:
+            for pid in reversed(self.processes().values()):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.command.wait(TIMEOUT)
+
     def _over(self) -> bool:
         return self.command.poll() is not None
+
+
+@contextmanager
+def nothing_left() -> Iterator[Callable[..., Chain]]:
+    """Gives what starts a Chain; after the block the machine is, or shortly becomes, what it was before."""
+    before = snapshot()
+    chains: list[Chain] = []
+
+    def start(argv: list[str], **options: bool) -> Chain:
+        chains.append(Chain(argv, **options))
+        return chains[-1]
+
+    try:
+        yield start
+    except BaseException:
+        for chain in chains:
+            chain.abandon()
+        raise
+    left: set[str] = set()
+
+    def clean() -> bool:
+        nonlocal left
+        left = snapshot() - before
+        return not left
+
+    try:
+        until("nothing is left", clean)
+    except AssertionError:
+        raise AssertionError("left behind:\n" + "\n".join(sorted(left))) from None
 
 
 def _only_child(pid: int) -> int | None:

@@ -19,8 +19,8 @@ from topo import sandbox
 
 @pytest.fixture
 def lab() -> Iterator[Chain]:
-    with nothing_left():
-        chain = Chain(small())
+    with nothing_left() as start:
+        chain = start(small())
         chain.reach(RUNNING)
         yield chain
         chain.command.terminate()
@@ -66,8 +66,8 @@ def test_a_joined_command_ends_with_the_lab(lab: Chain) -> None:
 
 
 def test_stop_ends_a_lab_in_order() -> None:
-    with nothing_left():
-        lab = Chain(small())
+    with nothing_left() as start:
+        lab = start(small())
         lab.reach(RUNNING)
         assert sandbox.stop("small").name == "small"
         with pytest.raises(UsageError, match="no lab named 'small' runs"):
@@ -77,10 +77,10 @@ def test_stop_ends_a_lab_in_order() -> None:
 
 
 def test_a_lab_in_the_background_is_up_when_the_command_returns() -> None:
-    with nothing_left():
-        start = Chain(small("run", "detach"))
-        assert start.end() == 0
-        assert "switch" in start.output  # the log is shown until the lab is ready
+    with nothing_left() as start:
+        chain = start(small("run", "detach"))
+        assert chain.end() == 0
+        assert "switch" in chain.output  # the log is shown until the lab is ready
         (lab,) = (one for one in sandbox.labs() if one.name == "small")
         assert lab.ready
         assert "switch" in Path(lab.log).read_text()
@@ -89,18 +89,18 @@ def test_a_lab_in_the_background_is_up_when_the_command_returns() -> None:
 
 
 def test_a_background_lab_that_fails_shows_why() -> None:
-    with nothing_left():
-        start = Chain(small("fail", "detach"))
-        assert start.end() == 1
-    assert "RuntimeError: main fails" in start.output
+    with nothing_left() as start:
+        chain = start(small("fail", "detach"))
+        assert chain.end() == 1
+    assert "RuntimeError: main fails" in chain.output
 
 
 def test_an_interrupted_background_start_leaves_nothing() -> None:
-    with nothing_left():
-        start = Chain(small("run", "detach"))
-        start.reach(said("main"))
-        start.command.send_signal(signal.SIGINT)
-        start.end()
+    with nothing_left() as start:
+        chain = start(small("run", "detach"))
+        chain.reach(said("main"))
+        chain.command.send_signal(signal.SIGINT)
+        chain.end()
         for lab in sandbox.labs():  # it was ready before the interrupt came
             if lab.name == "small":
                 sandbox.stop("small")
@@ -108,8 +108,8 @@ def test_an_interrupted_background_start_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("member", ["outside", "process 1", "lab"])
 def test_kill_9_of_one_process_of_a_background_lab_leaves_nothing(member: str) -> None:
-    with nothing_left():
-        assert Chain(small("run", "detach")).end() == 0
+    with nothing_left() as start:
+        assert start(small("run", "detach")).end() == 0
         (lab,) = (one for one in sandbox.labs() if one.name == "small")
         stat = Path(f"/proc/{lab.pid}/stat").read_text()
         children = Path(f"/proc/{lab.pid}/task/{lab.pid}/children").read_text()
