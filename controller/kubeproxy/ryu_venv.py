@@ -23,8 +23,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def home() -> Path:
-    """Where the environment is: $PODWIRE_RYU, else /var/lib/podwire/ryu."""
-    return Path(os.environ.get("PODWIRE_RYU", "/var/lib/podwire/ryu"))
+    """Where the environment is: beside the lab's own, outside the checkout."""
+    return Path(os.environ.get("PODWIRE_HOME", "/var/lib/podwire")) / "ryu"
 
 
 def _interpreter(venv: Path) -> Path:

@@ -42,7 +42,7 @@ def test_an_unknown_backend_is_refused():
 
 
 def test_ryu_where_it_is_not_installed_says_how_to_install_it(tmp_path):
-    done = run("--api", "api.sock", "--backend", "ryu", PODWIRE_RYU=str(tmp_path / "none"))
+    done = run("--api", "api.sock", "--backend", "ryu", PODWIRE_HOME=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == (
         "kubeproxy: ryu is not installed; python -m controller.kubeproxy.ryu_venv installs it\n"
