@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from controller.api.errors import AlreadyExists, NotFound, NotSettled, Timeout
+from controller.api.errors import AlreadyExists, NotFound, NotSettled, Timeout, Unreachable
 from controller.api.informer import Batch, Event, Informer
 from controller.api.objects import Obj, kind_named, kind_of
 from controller.api.patch import SHORT
@@ -162,9 +162,16 @@ class Client:
     # -- the side channel
 
     def progress(self, component: str, resource_version: int) -> None:
-        """Say that a component has wholly handled everything up to a resourceVersion."""
+        """Say that a component has wholly handled everything up to a resourceVersion.
+
+        A server that is down hears nothing and that is no error: it forgets all progress anyway, and
+        an informer delivers a batch when it is back.
+        """
         report = {"component": component, "resourceVersion": resource_version}
-        self._transport.request("POST", "/podwire/v1/progress", body=report)
+        try:
+            self._transport.request("POST", "/podwire/v1/progress", body=report, repeatable=True)
+        except Unreachable:
+            pass
 
     def settle(self, components: Sequence[str], timeout: float = 30) -> int:
         """Wait until every component has handled the newest resourceVersion and return it; NotSettled

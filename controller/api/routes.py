@@ -41,7 +41,7 @@ def parse_path(path: str) -> Target:
     if rest[0] == "namespaces" and len(rest) > 2 and (group, version, rest[2]) in BY_PATH:
         namespace, rest = rest[1], rest[2:]
     kind = BY_PATH.get((group, version, rest[0]))
-    if kind is None or len(rest) > 3 or "" in rest:
+    if kind is None or len(rest) > 3 or "" in parts:
         raise no_such_path()
     if namespace and not kind.namespaced:
         raise no_such_path()

@@ -51,6 +51,9 @@ class Stream:
             # Cut off in the middle: by close() (its response goes to None under us) or by a dead server.
             if not self._closed:
                 raise Unreachable("the API server ended a watch") from None
+        finally:
+            self._response.close()
+            self._connection.close()
 
     def close(self) -> None:
         self._closed = True
@@ -79,7 +82,9 @@ class Transport:
         body: Any = None,
         content_type: str = "application/json",
         timeout: float | None = 60,
+        repeatable: bool = False,
     ) -> dict[str, Any]:
+        """``repeatable``: sending it twice does no harm, though it is a POST or PATCH."""
         url = f"{path}?{urlencode(query)}" if query else path
         data = None if body is None else json.dumps(body).encode()
         headers = {**self._headers, "Content-Type": content_type} if data is not None else self._headers
@@ -91,7 +96,8 @@ class Transport:
             except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
                 # A kept connection that was closed before an answer. If the request may have been
                 # executed, only a repeatable one is sent again.
-                if method not in _REPEATABLE and not isinstance(error, BrokenPipeError):
+                again = repeatable or method in _REPEATABLE or isinstance(error, BrokenPipeError)
+                if not again:
                     raise Unreachable(f"the API server at {self.path} went away during {method}") from None
             except OSError as error:
                 raise self._unreachable(error) from error
