@@ -73,6 +73,14 @@ def number(query: Mapping[str, str], word: str) -> int | None:
     return int(value)
 
 
+def seconds(query: Mapping[str, str], word: str, default: float) -> float:
+    """A duration, as the side channel takes it: fractions are allowed."""
+    try:
+        return float(query.get(word) or default)
+    except ValueError:
+        raise BadRequest(f'{word}: invalid value "{query[word]}": must be a number') from None
+
+
 def dry_run(query: Mapping[str, str]) -> bool:
     value = query.get("dryRun", "")
     if value not in ("", "All"):

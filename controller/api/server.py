@@ -2,7 +2,7 @@
 
     python -m controller.api.server --socket RUN/api.sock --db RUN/store.db [--no-managers]
 
-The only module that imports aiohttp. It turns requests into ``verbs.Call`` and watches into chunks;
+The only module that uses aiohttp. It turns requests into ``verbs.Call`` and watches into chunks;
 what they mean is decided there. Handlers run in one thread; the managers have their own.
 """
 
@@ -21,9 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from controller.api import routes, verbs
+from controller.api.aiohttp_web import web
 from controller.api.errors import ApiError, BadRequest, PodwireError
 from controller.api.history import encode
 from controller.api.progress import Progress, not_settled
@@ -81,6 +80,8 @@ class Server:
             return _response(error.code, encode(status_for(error)))
         except (ConnectionError, asyncio.CancelledError):
             raise
+        except web.HTTPException as error:  # aiohttp's own: a body that is too large
+            return _response(error.status, encode(status_of(error.status, "BadRequest", str(error))))
         except Exception as error:
             traceback.print_exc()
             message = f"Internal error occurred: {type(error).__name__}: {error}"
@@ -129,7 +130,7 @@ class Server:
             return _response(200, encode(told))
         if word == "settle" and request.method == "GET":
             components = [name for name in request.query.get("components", "").split(",") if name]
-            timeout = float(request.query.get("timeoutSeconds") or _DEFAULT_SETTLE)
+            timeout = routes.seconds(request.query, "timeoutSeconds", _DEFAULT_SETTLE)
             version = await self._settled(components, timeout)
             return _response(200, encode({"resourceVersion": version}))
         raise routes.no_such_path()

@@ -177,6 +177,7 @@ def test_status_scale_and_binding_are_subresources(server: ApiServer) -> None:
         ("GET", "/api/v1/pods?watch=maybe", 400),
         ("GET", "/api/v1/pods?labelSelector=%3D", 400),
         ("GET", "/podwire/v1/nosuch", 404),
+        ("GET", "/podwire/v1/settle?timeoutSeconds=soon", 400),
     ],
 )
 def test_a_request_that_means_nothing_is_answered_with_a_status(
@@ -195,6 +196,7 @@ def test_a_request_that_means_nothing_is_answered_with_a_status(
         (b'{"kind": "Service"}', "application/json", 400),
         (b"{}", "application/vnd.kubernetes.protobuf", 415),
         (b"\xff\xfe", "application/json", 400),
+        (b" " * 2_000_000, "application/json", 413),
     ],
 )
 def test_a_body_that_is_no_pod_is_refused(
