@@ -291,11 +291,11 @@ class PodWorker:
     # -- end
 
     async def _stop(self, settled: Callable[[], None], grace: float, delete: bool) -> None:
-        patience = asyncio.get_running_loop().call_later(1, settled)  # a grace period is a timer
         try:
             if self._life is not None:
                 self._moved.set()
                 await asyncio.wait([self._life])
+            patience = asyncio.get_running_loop().call_later(1, settled)  # a grace period is a timer
             for prober in self._probers.values():
                 prober.only_readiness()
             running = [record for record in self._records if record.running]
@@ -306,6 +306,7 @@ class PodWorker:
                 grace = await before_stop(targets, self.place.address, self._node_netns, grace)
             if running:
                 await self._machine.link.stop([record.id for record in running], grace)
+            patience.cancel()
             for record in self._records:
                 self._stop_probing(record)
             if self._plugged:
@@ -315,7 +316,6 @@ class PodWorker:
             if delete:
                 await self._machine.delete(self.pod)
         finally:
-            patience.cancel()
             settled()
             self.gone.set()
 

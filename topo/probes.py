@@ -53,17 +53,23 @@ class Probe:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+WIRING_SECONDS = 10.0
+"""How long a new pod's wires may take until they carry its first probe."""
+
+
+@dataclass(kw_only=True)
 class Target:
     """Whom to ask: the pod's address, from which namespace, and how to run a command in it.
 
-    ``execute(argv, timeout)`` answers (exit code, output).
+    ``execute(argv, timeout)`` answers (exit code, output). ``reached`` becomes True with the first
+    answer of any kind.
     """
 
     address: str
     netns: str
     ports: Mapping[str, int] = field(default_factory=dict)
     execute: Callable[[Sequence[str], float], Awaitable[tuple[int, str]]]
+    reached: bool = False
 
 
 class ProbeFailed(Exception):
@@ -82,7 +88,7 @@ async def ask(probe: Probe, target: Target) -> None:
     elif "tcpSocket" in handler:
         tcp = handler["tcpSocket"]
         host, port = tcp.get("host") or target.address, _port(tcp["port"], target)
-        (await _connect(target.netns, host, port, probe.timeout)).close()
+        (await _connect(target, host, port, probe.timeout)).close()
 
 
 def _port(port: int | str, target: Target) -> int:
@@ -93,19 +99,49 @@ def _port(port: int | str, target: Target) -> int:
     return target.ports[port]
 
 
-async def _connect(netns: str, host: str, port: int, timeout: float) -> socket.socket:
-    sock = socket_in(netns, socket.SOCK_STREAM)
+class _NoAnswer(ProbeFailed):
+    """Nothing came back in time."""
+
+
+async def _connect(target: Target, host: str, port: int, timeout: float) -> socket.socket:
+    """A connection to the pod from its node.
+
+    The first one waits until the pod's wires carry packets: a real CNI plugin returns when they do,
+    but here the kubeproxy learns of the pod from the very status that precedes its first probe. So
+    until anything has come back, a lost SYN is sent again soon and is no failure of the pod.
+    """
+    loop = asyncio.get_running_loop()
+    deadline, wait = loop.time() + WIRING_SECONDS, 0.05
+    while not target.reached and loop.time() < deadline:
+        began = loop.time()
+        try:
+            return await _dial(target, host, port, wait)
+        except _NoAnswer:
+            await asyncio.sleep(began + wait - loop.time())  # an ICMP error comes at once
+            wait = min(2 * wait, 1.0)
+    target.reached = True
+    return await _dial(target, host, port, timeout)
+
+
+async def _dial(target: Target, host: str, port: int, timeout: float) -> socket.socket:
+    sock = socket_in(target.netns, socket.SOCK_STREAM)
     try:
         async with asyncio.timeout(timeout):
             await asyncio.get_running_loop().sock_connect(sock, (host, port))
+        target.reached = True
     except TimeoutError:
         sock.close()
-        raise ProbeFailed(f"dial tcp {host}:{port}: i/o timeout") from None
+        raise _NoAnswer(f"dial tcp {host}:{port}: i/o timeout") from None
+    except asyncio.CancelledError:
+        sock.close()
+        raise
     except OSError as error:
         sock.close()
-        word = errno.errorcode.get(error.errno or 0, "")
-        reason = "connection refused" if word == "ECONNREFUSED" else os.strerror(error.errno or 0).lower()
-        raise ProbeFailed(f"dial tcp {host}:{port}: connect: {reason}") from None
+        refused = error.errno == errno.ECONNREFUSED
+        target.reached = target.reached or refused
+        reason = "connection refused" if refused else os.strerror(error.errno or 0).lower()
+        text = f"dial tcp {host}:{port}: connect: {reason}"
+        raise (ProbeFailed if refused else _NoAnswer)(text) from None
     return sock
 
 
@@ -117,8 +153,9 @@ async def _http(get: Mapping[str, Any], target: Target, timeout: float) -> None:
     headers = {"Host": f"{host}:{port}", "User-Agent": USER_AGENT, "Accept": "*/*", "Connection": "close"}
     headers |= {header["name"]: header.get("value", "") for header in get.get("httpHeaders") or []}
     try:
+        sock = await _connect(target, host, port, timeout)
         async with asyncio.timeout(timeout):
-            status = await _status(target.netns, host, port, url, headers, timeout)
+            status = await _exchange(sock, host, url, headers)
     except ProbeFailed as failure:
         raise ProbeFailed(f'Get "{url}": {failure}') from None
     except TimeoutError:
@@ -129,10 +166,8 @@ async def _http(get: Mapping[str, Any], target: Target, timeout: float) -> None:
         raise ProbeFailed(f"HTTP probe failed with statuscode: {status}")
 
 
-async def _status(
-    netns: str, host: str, port: int, url: str, headers: Mapping[str, str], timeout: float
-) -> int:
-    sock = await _connect(netns, host, port, timeout)
+async def _exchange(sock: socket.socket, host: str, url: str, headers: Mapping[str, str]) -> int:
+    """The status code of a GET."""
     options: dict[str, Any] = {}
     if url.startswith("https:"):
         context = ssl.create_default_context()

@@ -95,9 +95,9 @@ def test_a_pod_has_only_its_own_run_directory(runtime: Runtime, shell: Container
 
 def test_a_pod_sees_no_socket_of_the_lab_or_of_open_vswitch(runtime: Runtime, shell: Container) -> None:
     with listen(str(runtime.directory / "api.sock")):
+        ours = f"{runtime.socket} {runtime.directory} /run/podwire /run/netns"
         script = f"""
-            for path in {runtime.socket} {runtime.directory} /run/openvswitch /etc/openvswitch /var/log/openvswitch \
-                        /run/podwire /run/netns; do
+            for path in {ours} /run/openvswitch /etc/openvswitch /var/log/openvswitch; do
                 test -e $path && echo "sees $path"
             done
             find / -xdev -type s 2>/dev/null
