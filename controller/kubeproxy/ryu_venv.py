@@ -76,7 +76,9 @@ def enter(module: str, arguments: Sequence[str]) -> None:
         raise MachineError("ryu is not installed; python -m controller.kubeproxy.ryu_venv installs it")
     path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     interpreter = str(_interpreter(home()))
-    os.execve(interpreter, [interpreter, "-m", module, *arguments], {**os.environ, "PYTHONPATH": path})
+    quiet = ("-W", "ignore::SyntaxWarning")  # Ryu compares with "is" here and there
+    command = [interpreter, *quiet, "-m", module, *arguments]
+    os.execve(interpreter, command, {**os.environ, "PYTHONPATH": path})
 
 
 def main() -> int:
