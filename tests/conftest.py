@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 
 from topo import linux, sandbox
+from topo.environment import HOME
 
 _ROOT = Path(__file__).parent.parent
 _NET = _ROOT / "tests" / "net"
@@ -56,8 +57,9 @@ def _private_tmp() -> None:
 
     What pytest itself needs from below /tmp (a checkout, an environment) stays where it was.
     """
-    wanted = {_ROOT, Path(sys.prefix), Path.cwd()}
-    kept = [(path, os.open(path, os.O_RDONLY)) for path in wanted if path.is_relative_to("/tmp")]
+    wanted = {_ROOT, Path(sys.prefix), Path.cwd(), HOME}
+    below = sorted(path for path in wanted if path.is_relative_to("/tmp") and path.exists())
+    kept = [(path, os.open(path, os.O_RDONLY)) for path in below]
     linux.mount("podwire", "/tmp", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=1777")
     for path, fd in kept:
         path.mkdir(parents=True, exist_ok=True)

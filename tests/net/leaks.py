@@ -48,6 +48,7 @@ def snapshot() -> set[str]:
     for directory in _DIRECTORIES:
         for where, directories, files in os.walk(directory):
             found |= {f"file {where}/{entry}" for entry in directories + files}
+            directories[:] = [entry for entry in directories if not Path(where, entry).is_mount()]
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             with suppress(OSError):
