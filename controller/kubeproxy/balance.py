@@ -13,6 +13,9 @@ from functools import cache
 from typing import NamedTuple
 
 SLOTS = 256
+MOST_ENDPOINTS = 1000
+"""In one group. Open vSwitch 3.1 describes a larger one (65,535 bytes) with a wrapped length, so that it cannot
+be read back and the connection loses its place; the endpoints that sort after these get no connections."""
 DP_HASH_MOST = 32
 """Above this the give or take of one slot is more than an eighth: ``hash`` takes over."""
 

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from controller.api import wiring
+from controller.kubeproxy.balance import MOST_ENDPOINTS
 from controller.kubeproxy.fields import IPV4, Family
 from controller.kubeproxy.flow import Changes, Desired, Flow, Group
 from controller.kubeproxy.flows_endpoint import flows_of_endpoint
@@ -204,7 +205,7 @@ class Proxier:
             merged = merge((self._slices[s] for s in sorted(self._slices_of.get(key, ()))), self.family)
             for port in ports:
                 found = merged.get((port.name.port, port.name.protocol), {})
-                chosen = categorize(found.values(), port, self.name).cluster
+                chosen = categorize(found.values(), port, self.name).cluster[:MOST_ENDPOINTS]
                 self._moved(self._group_ids.add(port.name))
                 group_id = self._group_ids[port.name]
                 flows += flows_of_service_port(port, chosen, group_id, node)

@@ -145,8 +145,7 @@ class World:
         """Send one packet from a host, let everything answer, and return what came to its inbox."""
         host.inbox.clear()
         self._emit(host, packet)
-        while self._queue:
-            self._step(*self._queue.popleft())
+        self._drain()
         return list(host.inbox)
 
     def inject(self, port: str, frame: bytes) -> list[tuple[str, bytes]]:
@@ -154,6 +153,19 @@ class World:
         self.switch.receive(port, frame)
         bridge = f"br-{port.split('-')[0]}"
         return [(out, data) for out in self.switch.ports(bridge) for data in self.switch.sent(out)]
+
+    def into_cluster(self, node: str, packet: Packet) -> None:
+        """A packet from the fabric to a node's uplink, and all that follows."""
+        self._into(f"{node}-up", bytes(Ether(src=wiring.FABRIC_MAC, dst=wiring.GATEWAY_MAC) / packet))
+        self._drain()
+
+    def dump(self, node: str) -> str:
+        """The text people read: ovs-ofctl dump-flows."""
+        return self.switch.ovs.ofctl("dump-flows", f"br-{node}")
+
+    def _drain(self) -> None:
+        while self._queue:
+            self._step(*self._queue.popleft())
 
     def _emit(self, host: Host, packet: Packet) -> None:
         if host is self.client:

@@ -220,7 +220,7 @@ def test_group_ids_do_not_depend_on_history(steps: list[tuple[bool, str]]) -> No
     def sixteen(text: str) -> int:
         return 1 + hash_bits(text, 4)
 
-    lived, held = GroupIds(sixteen), set()
+    lived, held = GroupIds(sixteen), set[str]()
     for add, letter in steps:
         (held.add if add else held.discard)(letter)
         (lived.add if add else lived.remove)(name(letter))
