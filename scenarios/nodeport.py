@@ -304,6 +304,7 @@ if __name__ == "__main__":
     import sys
     from pathlib import Path
 
+    sys.dont_write_bytecode = True  # root writes nothing into the checkout; ensure() says where instead
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # Python put this folder there
     from scenarios.__main__ import main
 

@@ -28,6 +28,7 @@ def ensure() -> None:
     """
     if os.geteuid() == 0 and "PYTHONPYCACHEPREFIX" not in os.environ:
         sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(HOME / "cache" / "bytecode")
+    sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)  # a script forbade it until here
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if not missing:
         os.environ.pop(_AGAIN, None)
