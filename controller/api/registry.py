@@ -38,7 +38,8 @@ Allocate = Callable[[Obj], Obj]
 Unknown = Callable[[Obj, list[str]], None]
 """Told of the fields of an object that its schema does not know (and that were dropped); may raise."""
 
-SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+UNDELETABLE_NAMESPACES = ("default", "kube-system", "kube-public")
+SYSTEM_NAMESPACES = (*UNDELETABLE_NAMESPACES, "kube-node-lease")
 
 _COUNTED = frozenset({
     "Pod", "Deployment", "ReplicaSet", "EndpointSlice", "StatefulSet", "DaemonSet", "Job", "CronJob",
@@ -301,6 +302,8 @@ class Registry:
         with self.store.lock:
             old = self.get(kind, namespace, name)
             metadata = old["metadata"]
+            if kind == "Namespace" and name in UNDELETABLE_NAMESPACES:
+                raise forbidden(kind, name, "this namespace may not be deleted")
             if uid and uid != metadata["uid"]:
                 why = f"the UID in the precondition ({uid}) does not match the UID in record"
                 raise conflict(

@@ -210,6 +210,18 @@ def metadata(obj: Obj, field: str = "metadata") -> Iterator[FieldError]:
         yield FieldError(f"{field}.ownerReferences", INVALID, text, found["ownerReferences"])
 
 
+def no_new_finalizers(obj: Obj, old: Obj) -> Iterator[FieldError]:
+    """Once an object is being deleted, finalizers can only be taken off."""
+    if old["metadata"].get("deletionTimestamp"):
+        held = old["metadata"].get("finalizers") or ()
+        added = [word for word in obj["metadata"].get("finalizers") or () if word not in held]
+        if added:
+            text = (
+                f"no new finalizers can be added if the object is being deleted, found new finalizers {added}"
+            )
+            yield FieldError("metadata.finalizers", FORBIDDEN, text)
+
+
 def template_metadata(found: Mapping[str, Any], field: str) -> Iterator[FieldError]:
     yield from labels(f"{field}.labels", found.get("labels"))
     size = 0

@@ -43,6 +43,8 @@ def decode(obj: Obj) -> tuple[Obj, Report]:
 def problems(obj: Obj, old: Obj | None = None, missing: Sequence[str] = ()) -> list[FieldError]:
     """Everything that is wrong with a decoded object with its defaults set."""
     found = list(rules_metadata.metadata(obj))
+    if old is not None:
+        found += rules_metadata.no_new_finalizers(obj, old)
     rule = RULES.get(obj["kind"])
     if rule:
         found += rule(obj, old)

@@ -1,12 +1,16 @@
-"""kill -9 under writes: every acknowledged write is there after the restart, and none comes twice."""
+"""The end of a server: by kill -9 under writes nothing acknowledged is lost; by SIGTERM it is orderly."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from controller.api.errors import Unreachable
-from tests.unit.api_kit import api_server, pod
+from controller.api.objects import Obj
+from tests.unit.api_kit import ROOT, api_server, pod
 
 WRITERS = 4
 WRITES_BEFORE_THE_KILL = 200
@@ -57,3 +61,30 @@ def test_no_acknowledged_write_is_lost_by_kill_9(tmp_path: Path) -> None:
         # The counter goes on: no version is given out a second time.
         made = server.client.create(pod("after"))
         assert int(made["metadata"]["resourceVersion"]) == int(newest) + 1
+
+
+def test_a_server_told_to_stop_ends_its_watches_and_takes_its_socket_away(tmp_path: Path) -> None:
+    with api_server(tmp_path) as server:
+        lines = iter(server.client.watch("Pod"))
+        server.client.create(pod())
+        assert next(lines)["type"] == "ADDED"
+        assert server.stop() == 0
+        assert list(ended(lines)) == []
+        assert not server.socket.exists()
+
+
+def ended(lines: Iterator[Obj]) -> Iterator[Obj]:
+    """What is left of a watch, however the server ended it."""
+    try:
+        yield from lines
+    except Unreachable:
+        return
+
+
+def test_a_server_that_cannot_open_its_store_says_so_and_ends_with_code_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "controller.api.server", "--no-managers"]
+    command += ["--socket", str(tmp_path / "s"), "--db", str(tmp_path / "no" / "such" / "directory.db")]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert ran.stderr.startswith("apiserver: cannot open the store")

@@ -328,3 +328,16 @@ def test_kinds_without_behaviour_are_stored_and_unknown_ones_refused(registry: R
     assert not KINDS["ConfigMap"].behaviour
     with pytest.raises(BadRequest, match='no matches for kind "Servic" in version "v1"'):
         registry.create({**service(), "kind": "Servic"})
+
+
+def test_an_object_that_is_being_deleted_takes_no_new_finalizers(registry: Registry) -> None:
+    registry.create(service(metadata={"finalizers": ["example.com/wait"]}))
+    registry.delete("Service", "default", "web")
+    more = ["example.com/wait", "example.com/more"]
+    with pytest.raises(Invalid, match="no new finalizers can be added if the object is being deleted"):
+        registry.patch("Service", "default", "web", {"metadata": {"finalizers": more}})
+
+
+def test_the_namespaces_of_the_system_cannot_be_deleted(registry: Registry) -> None:
+    with pytest.raises(Forbidden, match="this namespace may not be deleted"):
+        registry.delete("Namespace", "", "kube-system")
