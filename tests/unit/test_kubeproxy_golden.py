@@ -1,0 +1,93 @@
+"""The flows of each rule as text, against tests/golden/kubeproxy: names, not ids, in the pipeline's order.
+
+After a wanted change: ``PODWIRE_GOLDEN=write pytest tests/unit/test_kubeproxy_golden.py``; read the diff.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.kubeproxy.flow import Desired
+from controller.kubeproxy.proxier import Proxier
+from tests.kubeproxy_objects import (
+    endpoint_object,
+    node_object,
+    pod_object,
+    port_object,
+    service_object,
+    slice_object,
+)
+
+Obj = dict[str, Any]
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "kubeproxy"
+HTTP = port_object(80, 8080)
+NODE_PORT = port_object(80, 8080, node_port=30080)
+NODE_PORT_UDP = port_object(53, 5353, protocol="UDP", node_port=30053)
+LOCAL = endpoint_object("10.244.1.2", "node1")
+REMOTE = endpoint_object("10.244.2.2", "node2")
+THIRD = endpoint_object("10.244.3.2", "node3")
+NODE1, NODE2 = endpoint_object("192.168.49.2", "node1"), endpoint_object("192.168.49.3", "node2")
+
+
+def web(port: Obj, *endpoints: Obj) -> list[Obj]:
+    """A Service ``web`` over these endpoints."""
+    return [service_object("web", "10.96.0.50", port), slice_object("web", [port], list(endpoints))]
+
+
+CASES: dict[str, list[Obj]] = {
+    "node": [],
+    "pod": [pod_object("alice", "node1", "10.244.1.2", "node1-p2")],
+    "clusterip": web(HTTP, LOCAL, REMOTE),
+    "clusterip_three_endpoints": web(HTTP, LOCAL, REMOTE, THIRD),
+    "clusterip_without_endpoints": web(HTTP),
+    "nodeport": web(NODE_PORT, LOCAL, REMOTE),
+    "nodeport_without_endpoints": web(NODE_PORT),
+    "nodeport_udp_without_endpoints": web(NODE_PORT_UDP),
+    "host_network_endpoints": web(NODE_PORT, NODE1, NODE2),
+}
+
+
+def written(desired: Desired, base: Desired) -> str:
+    """What is desired beyond ``base``."""
+    names = {group_id: f"{group.cause}" for group_id, group in desired.groups.items()}
+    flows = [f for key, f in desired.flows.items() if key not in base.flows]
+    lines = [str(f) for f in sorted(flows, key=lambda f: (f.table.id, -f.priority, f.match_text))]
+    groups = sorted(str(group) for group in desired.groups.values())
+    return "".join(f"{line}\n" for line in (*_named(lines, names), *_named(groups, names)))
+
+
+def _named(lines: Iterable[str], groups: dict[int, str]) -> Iterable[str]:
+    for line in lines:
+        line = re.sub(r"group:(\d+)", lambda m: f"group:<{groups[int(m[1])]}>", line)
+        line = re.sub(r"group_id=(\d+)", lambda m: f"group_id=<{groups[int(m[1])]}>", line)
+        yield re.sub(r"bucket=bucket_id:\d+", "\n  bucket=", line).replace("bucket=,", "bucket=")
+
+
+def proxier(objects: Iterable[Obj]) -> Proxier:
+    made = Proxier("node1")
+    made.set_ports({"node1-host": 1, "node1-up": 2, "node1-p2": 3})
+    for obj in (node_object("node1"), *objects):
+        made.apply("ADDED", obj)
+    return made
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_flows_of_a_rule_are_what_they_were(name: str) -> None:
+    base = proxier([]).desired() if CASES[name] else Desired({}, {})
+    text = written(proxier(CASES[name]).desired(), base)
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("PODWIRE_GOLDEN") == "write":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_every_golden_file_has_its_case() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(CASES)
