@@ -7,18 +7,22 @@ time is the ``Informer``'s business (``informer``, exported here too).
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from controller.api.errors import AlreadyExists, NotFound, NotSettled, Timeout, Unreachable
+from controller.api.errors import AlreadyExists, Conflict, NotFound, NotSettled, Timeout, Unreachable
 from controller.api.informer import Batch, Event, Informer
 from controller.api.objects import Obj, kind_named, kind_of
 from controller.api.patch import SHORT
 from controller.api.transport import Stream, Transport
 
 __all__ = ["Batch", "Client", "Event", "Informer"]
+
+_EVENT_TRIES = 5
+"""Against other processes that record the same Event at once; in one process the client takes turns."""
 
 
 class Client:
@@ -27,6 +31,7 @@ class Client:
 
     def __init__(self, socket: str | Path, user_agent: str = "podwire") -> None:
         self._transport = Transport(socket, user_agent)
+        self._recording = threading.Lock()
 
     # -- reading
 
@@ -136,28 +141,30 @@ class Client:
         ).hexdigest()[:16]
         name = f"{about['name'][:200]}.{digest}"
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for _ in range(5):
-            try:
-                seen = self.get("Event", name, namespace)
-            except NotFound:
-                made = _event(involved, name, namespace, now)
-                made |= {"reason": reason, "message": message, "type": type,
-                         "source": {"component": component}, "reportingComponent": component}  # fmt: skip
+        made = _event(involved, name, namespace, now)
+        made |= {"reason": reason, "message": message, "type": type, "source": {"component": component},
+                 "reportingComponent": component}  # fmt: skip
+        with self._recording:
+            for _ in range(_EVENT_TRIES):
                 try:
-                    self.create(made)
-                except AlreadyExists:
+                    self._record(made)
+                except (AlreadyExists, Conflict):
                     continue
                 return
-            patch = {
-                "metadata": {"resourceVersion": seen["metadata"]["resourceVersion"]},
-                "count": int(seen.get("count") or 1) + 1,
-                "lastTimestamp": now,
-            }
-            try:
-                self.patch("Event", name, patch, namespace)
-            except (AlreadyExists, NotFound):
-                continue
+
+    def _record(self, event: Obj) -> None:
+        metadata = event["metadata"]
+        try:
+            seen = self.get("Event", metadata["name"], metadata["namespace"])
+        except NotFound:
+            self.create(event)
             return
+        patch = {
+            "metadata": {"resourceVersion": seen["metadata"]["resourceVersion"]},
+            "count": int(seen.get("count") or 1) + 1,
+            "lastTimestamp": event["lastTimestamp"],
+        }
+        self.patch("Event", metadata["name"], patch, metadata["namespace"])
 
     # -- the side channel
 

@@ -100,7 +100,7 @@ class Hub:
     async def stream(self, request: WatchRequest) -> AsyncGenerator[bytes, None]:
         """Chunks of whole lines, for ever or until the timeout. Errors before the first chunk raise;
         later ones are an ERROR line."""
-        matches = _predicate(request)
+        matches = predicate(request)
         woken = asyncio.Event()
         watches = self._watches.setdefault(request.kind.kind, set())
         watches.add(woken)
@@ -124,7 +124,7 @@ class Hub:
                     yield _line(b"ERROR", encode(status_for(error)))
                     return
                 position = newest
-                chunk = b"".join(_lines(events, matches))
+                chunk = b"".join(lines(events, matches))
                 if chunk:
                     marked = events[-1].resource_version
                 elif request.bookmarks and newest > marked and not self._ticking:
@@ -141,17 +141,17 @@ class Hub:
             newest = store.newest
             if request.since is None:
                 objects = store.list(kind.kind, request.namespace or None)
-                lines = [_line(b"ADDED", encode(obj)) for obj in objects if not matches or matches(obj)]
+                found = [_line(b"ADDED", encode(obj)) for obj in objects if not matches or matches(obj)]
             else:
                 if request.since > newest:
                     raise _too_new(request.since, newest)
-                lines = [*_lines(store.since(kind.kind, request.since), matches)]
+                found = [*lines(store.since(kind.kind, request.since), matches)]
         if request.bookmarks or request.initial_events:
-            lines.append(_bookmark(kind, newest, end=request.initial_events))
-        return newest, b"".join(lines)
+            found.append(_bookmark(kind, newest, end=request.initial_events))
+        return newest, b"".join(found)
 
 
-def _predicate(request: WatchRequest) -> Callable[[Obj], bool] | None:
+def predicate(request: WatchRequest) -> Callable[[Obj], bool] | None:
     select = selectors.predicate(request.kind.kind, request.labels, request.fields)
     space = request.namespace
     if not space:
@@ -162,7 +162,7 @@ def _predicate(request: WatchRequest) -> Callable[[Obj], bool] | None:
     return lambda obj: obj["metadata"]["namespace"] == space and inner(obj)
 
 
-def _lines(events: Iterable[Event], matches: Callable[[Obj], bool] | None) -> Iterable[bytes]:
+def lines(events: Iterable[Event], matches: Callable[[Obj], bool] | None) -> Iterable[bytes]:
     """Events as lines; an object that starts or stops to match is ADDED or DELETED."""
     for event in events:
         if matches is None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,23 @@ def test_the_same_event_again_counts_up(server: ApiServer) -> None:
     assert {(event["reason"], event["count"], event["type"]) for event in events} == {
         ("Unhealthy", 3, "Warning"), ("Started", 1, "Normal")
     }  # fmt: skip
+
+
+def test_events_recorded_at_once_are_all_counted(server: ApiServer) -> None:
+    made = server.client.create(pod())
+
+    def record() -> None:
+        for _ in range(10):
+            server.client.event(made, "BackOff", "Back-off restarting", component="kubelet")
+
+    threads = [threading.Thread(target=record) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    fields = f"involvedObject.uid={made['metadata']['uid']},reason=BackOff"
+    (event,) = server.client.list("Event", "default", fields=fields)[0]
+    assert event["count"] == 30
 
 
 def test_a_namespace_holds_its_own_objects(server: ApiServer) -> None:

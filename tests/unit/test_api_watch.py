@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
@@ -10,12 +11,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from controller.api.errors import BadRequest, Expired, Timeout
+from controller.api.errors import ApiError, BadRequest, Expired, Timeout
 from controller.api.kinds import KINDS
 from controller.api.objects import Obj
 from controller.api.store import Store
-from controller.api.watch import Hub, WatchRequest, watch_request
+from controller.api.watch import Hub, WatchRequest, lines, predicate, watch_request
 from tests.unit.api_kit import pod, service
 
 PODS = WatchRequest(kind=KINDS["Pod"])
@@ -216,6 +219,53 @@ def test_a_write_in_another_thread_wakes_a_watch() -> None:
             writer.join()
 
     run(test)
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["create", "update", "delete"]),
+        st.sampled_from("abc"),
+        st.sampled_from(["web", "db"]),
+        st.sampled_from(["default", "team"]),
+    ),
+    max_size=30,
+)
+
+
+@given(operations=OPERATIONS, start=st.integers(0, 30))
+def test_following_a_watch_from_any_version_ends_with_what_a_list_shows(
+    operations: list[tuple[str, str, str, str]], start: int
+) -> None:
+    store = Store()
+    request = WatchRequest(kind=KINDS["Pod"], namespace="default", labels="app=web")
+    seen: dict[str, Obj] = {}
+    for verb, name, label, space in operations:
+        if store.newest == start:  # a client lists here, and watches on
+            seen = {obj["metadata"]["name"]: obj for obj in listed(store)}
+        wanted = pod(name, metadata={"namespace": space, "labels": {"app": label}})
+        with contextlib.suppress(ApiError):
+            if verb == "create":
+                store.create(wanted)
+            elif verb == "update":
+                store.update(wanted, expect_rv=False)
+            else:
+                store.delete("Pod", space, name)
+    if store.newest >= start:
+        for text in lines(store.since("Pod", start), predicate(request)):
+            line = json.loads(text)
+            name = line["object"]["metadata"]["name"]
+            assert (line["type"] == "ADDED") is (name not in seen)
+            if line["type"] == "DELETED":
+                del seen[name]
+            else:
+                seen[name] = line["object"]
+        if start or operations:
+            assert seen == {obj["metadata"]["name"]: obj for obj in listed(store)}
+    store.close()
+
+
+def listed(store: Store) -> list[Obj]:
+    return [obj for obj in store.list("Pod", "default") if obj["metadata"]["labels"] == {"app": "web"}]
 
 
 @pytest.mark.parametrize(
