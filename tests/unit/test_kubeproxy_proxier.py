@@ -136,8 +136,8 @@ def nodes() -> st.SearchStrategy[Obj]:
 
 
 def ports_of_the_bridge() -> st.SearchStrategy[dict[str, int]]:
-    more = draw(st.sampled_from([{}, {}, {}, {"clusterIP": "None"}, {"type": "ExternalName"}]))
-                            PORTS | {"node1-host": 7}])  # fmt: skip
+    without = {name: port for name, port in PORTS.items() if name != "node1-p3"}
+    return st.sampled_from([PORTS, PORTS | {"node1-p2": 9}, without, PORTS | {"node1-host": 7}])
 
 
 def histories() -> st.SearchStrategy[list[Event]]:
