@@ -127,8 +127,9 @@ class Hub:
                 chunk = b"".join(lines(events, matches))
                 if chunk:
                     marked = events[-1].resource_version
-                elif request.bookmarks and newest > marked and not self._ticking:
-                    chunk, marked = _bookmark(request.kind, newest), newest
+                # After events as well: the last tick may be over when a late watch reads them
+                if request.bookmarks and newest > marked and not self._ticking:
+                    chunk, marked = chunk + _bookmark(request.kind, newest), newest
                 if chunk:
                     yield chunk
         finally:
