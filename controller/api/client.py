@@ -102,12 +102,16 @@ class Client:
         *,
         grace: int | None = None,
         propagation: str = "Background",
+        uid: str = "",
     ) -> Obj:
         """Delete an object; answers the object (Pod, Service) or a Status. It may live on, marked, for
-        its grace period or until its finalizers are gone."""
+        its grace period or until its finalizers are gone. ``uid``: only if it is still that object,
+        Conflict when another one has taken its name."""
         options: Obj = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
+        if uid:
+            options["preconditions"] = {"uid": uid}
         path = kind_named(kind).path(namespace or "default", name)
         return self._transport.request("DELETE", path, body=options)
 

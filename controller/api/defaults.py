@@ -7,6 +7,7 @@ nodePort) is not a default: ``controller.managers.allocator`` does it.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -161,6 +162,13 @@ def _endpoints(obj: Obj, old: Obj | None) -> None:
         _endpoint_ports(subset.get("ports"))
 
 
+def _secret(obj: Obj, old: Obj | None) -> None:
+    """``stringData`` is for writing only: it is never stored or answered."""
+    _fill(obj, type="Opaque")
+    for word, text in obj.pop("stringData", {}).items():
+        obj.setdefault("data", {})[word] = base64.b64encode(text.encode()).decode()
+
+
 _DEFAULTS: Mapping[str, Callable[[Obj, Obj | None], None]] = {
     "Namespace": _namespace,
     "Service": _service,
@@ -169,4 +177,5 @@ _DEFAULTS: Mapping[str, Callable[[Obj, Obj | None], None]] = {
     "ReplicaSet": _replica_set,
     "EndpointSlice": _endpoint_slice,
     "Endpoints": _endpoints,
+    "Secret": _secret,
 }

@@ -341,3 +341,11 @@ def test_an_object_that_is_being_deleted_takes_no_new_finalizers(registry: Regis
 def test_the_namespaces_of_the_system_cannot_be_deleted(registry: Registry) -> None:
     with pytest.raises(Forbidden, match="this namespace may not be deleted"):
         registry.delete("Namespace", "", "kube-system")
+
+
+def test_the_string_data_of_a_secret_becomes_data(registry: Registry) -> None:
+    secret = {**config_map("key"), "kind": "Secret", "data": None, "stringData": {"password": "abc"}}
+    made = registry.create(secret)
+    assert made["data"] == {"password": "YWJj"}
+    assert "stringData" not in made
+    assert made["type"] == "Opaque"

@@ -136,6 +136,15 @@ def test_a_deleted_pod_or_service_is_answered_with_the_object(server: ApiServer)
     assert marked["metadata"]["deletionGracePeriodSeconds"] == 7
 
 
+def test_a_deletion_may_insist_on_the_object_that_was_meant(server: ApiServer) -> None:
+    first = server.client.create(pod())
+    server.client.delete("Pod", "web")
+    server.client.create(pod())
+    with pytest.raises(Conflict, match="deleted and then recreated"):
+        server.client.delete("Pod", "web", uid=first["metadata"]["uid"])
+    assert server.client.get("Pod", "web")
+
+
 def test_a_collection_is_deleted_by_selector(server: ApiServer) -> None:
     server.client.create(pod("a"))
     server.client.create(pod("b", metadata={"labels": {"app": "db"}}))
