@@ -10,6 +10,7 @@ Imports of the framework and of the API client happen inside ``run``, so that a 
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import select
@@ -80,6 +81,7 @@ def run(options: Options) -> int:
     from controller.kubeproxy.switch import Settings
     from controller.kubeproxy.worker import Objects, Worker
 
+    gc.set_threshold(100_000, 50, 1000)  # what is held is long-lived: looking through it all costs pauses
     threading.excepthook = _loud_thread
     timing = options.timing.open("a", buffering=1) if options.timing else None
     client = Client(options.api, user_agent="kubeproxy")

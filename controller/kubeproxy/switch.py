@@ -17,7 +17,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from controller.kubeproxy import openflow
@@ -35,7 +35,9 @@ from controller.kubeproxy.diff import (
     diff,
     messages,
 )
+from controller.kubeproxy.flow import FlowKey
 from controller.kubeproxy.proxier import Proxier
+from controller.kubeproxy.readback import ReadBack
 
 LOG = logging.getLogger("kubeproxy")
 MOST_CAUSES = 100  # of one change, in the log of timings; a switch that is away gathers no more
@@ -73,17 +75,6 @@ class _Change:
     errors: int = 0
 
 
-@dataclass(kw_only=True)
-class _Read:
-    """A read-back under way."""
-
-    flows: int
-    groups: int
-    began: float
-    parts: dict[int, list[bytes]] = field(default_factory=dict)
-    done: set[int] = field(default_factory=set)
-
-
 class Switch:
     """The switch of one node. ``report(version)`` is called when all up to that resourceVersion is in."""
 
@@ -102,7 +93,8 @@ class Switch:
         self._ports_moved = False
         self.have: Have | None = None
         self._whole = True  # compare all of what is desired, not the changes alone
-        self._under_way: _Change | _Read | None = None
+        self._contents: dict[FlowKey, int] = {}
+        self._under_way: _Change | ReadBack | None = None
         self._xids = itertools.count(1)
         self._version: int | None = None
         self._reported: int | None = None
@@ -159,12 +151,7 @@ class Switch:
 
     def described(self, heard: Described) -> None:
         read = self._under_way
-        if not isinstance(read, _Read) or heard.xid not in (read.flows, read.groups):
-            return
-        read.parts.setdefault(heard.xid, []).append(heard.message)
-        if not heard.more:
-            read.done.add(heard.xid)
-        if len(read.done) == 2:
+        if isinstance(read, ReadBack) and read.take(heard):
             self._under_way = None
             self._compare(read, heard.at)
 
@@ -173,7 +160,7 @@ class Switch:
         LOG.error("%s: the switch refuses (%s): %s", self.node, heard.error, self._what(heard.data))
         if isinstance(self._under_way, _Change):
             self._under_way.errors += 1
-        elif isinstance(self._under_way, _Read):
+        elif isinstance(self._under_way, ReadBack):
             self._under_way = None
             self._retry(heard.at)
         else:
@@ -209,20 +196,19 @@ class Switch:
             self._received = at
 
     def _read(self, channel: Channel, now: float) -> None:
-        read = _Read(flows=next(self._xids), groups=next(self._xids), began=now)
+        read = ReadBack(flows=next(self._xids), groups=next(self._xids), began=now)
         self._under_way = read
-        for xid, request in (
-            (read.flows, openflow.flow_stats_request(read.flows)),
-            (read.groups, openflow.group_desc_request(read.groups)),
-        ):
+        for xid, request in read.requests():
             channel.expect(xid)
             channel.send(request)
 
-    def _compare(self, read: _Read, now: float) -> None:
+    def _compare(self, read: ReadBack, now: float) -> None:
         """What was read is what the switch has; a surprise makes the next comparison whole."""
-        flows = [key for part in read.parts[read.flows] for key in openflow.decode_flow_stats(part)]
-        groups = [group for part in read.parts[read.groups] for group in openflow.decode_group_desc(part)]
-        found = Have(flows=set(flows), groups=dict(groups))
+        found, contents = read.have(), read.contents()
+        # an altered flow counts as missing: sent again, it overwrites what is there
+        seen = self._contents
+        found.flows -= {key for key, content in contents.items() if seen.get(key, content) != content}
+        self._contents = {key: contents[key] for key in found.flows}
         if self.have is None:
             counts = f"{_many(len(found.flows), 'flow')} and {_many(len(found.groups), 'group')}"
             LOG.info("%s: the switch holds %s; read in %.1f ms", self.node, counts, 1000 * (now - read.began))

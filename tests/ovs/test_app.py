@@ -136,6 +136,17 @@ def test_a_foreign_flow_added_by_hand_is_removed(shared):
     assert shared.flows() == before
 
 
+def test_a_flow_altered_by_hand_is_put_right(shared):
+    before = shared.flows()
+    shared.ovs.ofctl("add-flow", "br-node1", "table=0,priority=9999,actions=drop")
+    shared.kubeproxy.wait_for("because the switch no longer held what was sent")  # so it has looked at all
+    table = pipeline.TABLE_IDS["ServiceLB"]
+    shared.ovs.ofctl("mod-flows", "br-node1", f"table={table},ip,nw_dst={WEB},actions=drop")
+    assert shared.flows() != before
+    shared.kubeproxy.wait_for("because the switch no longer held what was sent")
+    assert shared.flows() == before
+
+
 def test_a_restarted_vswitchd_gets_everything_again(running):
     before = running.flows(), running.groups()
     running.ovs.kill_vswitchd()
@@ -216,7 +227,7 @@ def test_a_switch_that_refuses_for_ever_ends_the_process_loudly(running):
 
 
 def limit_table(lab: KubeproxyLab, table: str, flows: int) -> None:
-    number = next(i for i, t in enumerate(pipeline.TABLES) if t.name == table)
+    number = pipeline.TABLE_IDS[table]
     lab.ovs.vsctl(
         *("--id=@full", "create", "Flow_Table", f"flow_limit={flows}", "overflow_policy=refuse"),
         *("--", "set", "Bridge", "br-node1", f"flow_tables:{number}=@full"),

@@ -34,12 +34,14 @@ READ_EVERY = 3.0
 class Wire:
     """A channel and the switch behind it: flow-mods change ``flows``, requests are kept to be answered."""
 
-    flows: dict[tuple[int, int, int], None] = field(default_factory=dict)
+    flows: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
+    """By table, priority and cookie: the instructions (what they say does not matter here)."""
     groups: dict[int, tuple[int, ...]] = field(default_factory=dict)
     barriers: list[int] = field(default_factory=list)
     asked: list[tuple[int, bool]] = field(default_factory=list)
     bundles: int = 0
     mods: int = 0
+    reads: int = 0
     hung_up: bool = False
 
     def send(self, data: bytes) -> bool:
@@ -67,9 +69,9 @@ class Wire:
             return
         cookie, _, table, command = struct.unpack_from("!QQBB", message, 8)
         if command == 0:
-            self.flows[table, struct.unpack_from("!H", message, 30)[0], cookie] = None
+            self.flows[table, struct.unpack_from("!H", message, 30)[0], cookie] = b"as sent."
         else:
-            self.flows = {key: None for key in self.flows if (key[0], key[2]) != (table, cookie)}
+            self.flows = {k: v for k, v in self.flows.items() if (k[0], k[2]) != (table, cookie)}
 
     def hang_up(self) -> None:
         self.hung_up = True
@@ -81,7 +83,12 @@ class Wire:
         """The answers to what was asked since the last time."""
         asked, self.asked = self.asked, []
         entry = struct.Struct("!HxxBxHHHHHQ")
-        flows = b"".join(entry.pack(32, t, p, 0, 0, 0, 0, c) + bytes(8) for t, p, c in self.flows)
+        no_match, counted = struct.pack("!HH4x", 1, 4), struct.pack("!HHI", 0x8002, 8, self.reads)
+        flows = b"".join(
+            entry.pack(48, table, priority, 0, 0, 0, 0, cookie) + no_match + counted + instructions
+            for (table, priority, cookie), instructions in self.flows.items()
+        )
+        self.reads += 1
         bodies = [(xid, bytes(16) + (b"" if groups else flows)) for xid, groups in asked]
         return [Described(channel=self, at=at, xid=xid, message=body, more=False) for xid, body in bodies]
 
@@ -220,7 +227,7 @@ def test_leftovers_stay_while_a_reconnected_switch_still_waits_for_a_port(releas
     with_pod.switch.apply("ADDED", pod(2), 0.0)
     with_pod.settled()
     held = len(with_pod.wire.flows)
-    with_pod.wire.flows[0, 1, 0xDEAD] = None  # what an earlier life left over
+    with_pod.wire.flows[0, 1, 0xDEAD] = bytes(8)  # what an earlier life left over
 
     bench = Bench(with_pod.wire, {name: number for name, number in PORTS.items() if name != "node1-p2"})
     bench.switch.apply("ADDED", pod(2), 0.0)
@@ -251,6 +258,21 @@ def test_a_flow_that_vanished_is_found_by_the_next_read_and_sent_again():
     bench.read(READ_EVERY)
     bench.switch.work(READ_EVERY)
     assert key in bench.wire.flows
+
+
+def test_a_flow_that_was_altered_under_its_cookie_is_sent_again_and_no_other():
+    bench = Bench().settled()
+    bench.read(READ_EVERY)
+    bench.switch.work(READ_EVERY)
+    key, mods = next(iter(bench.wire.flows)), bench.wire.mods
+    bench.read(2 * READ_EVERY)
+    bench.switch.work(2 * READ_EVERY)
+    assert bench.wire.mods == mods, "only what a flow counts has changed"
+    bench.wire.flows[key] = b"altered."
+    bench.read(3 * READ_EVERY)
+    bench.switch.work(3 * READ_EVERY)
+    assert bench.wire.flows[key] == b"as sent."
+    assert bench.wire.mods == mods + 1
 
 
 def test_reading_takes_no_more_than_a_fiftieth_of_the_time():
