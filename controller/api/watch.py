@@ -2,7 +2,7 @@
 
 A watch holds a position, no queue: it wakes, reads what the store has after its position and writes
 that in one piece, so a slow reader costs nothing but its own time (and in the end gets 410).
-asyncio only; the server writes the chunks. A bookmark follows within ``BOOKMARK_DELAY`` whenever the
+asyncio only; the server writes the chunks. A bookmark follows a moment later whenever the
 store moves on without this watch, so that readers of several kinds know how far they are.
 """
 
@@ -23,7 +23,9 @@ from controller.api.status import status_for, status_of
 from controller.api.store import Store
 
 BOOKMARK_DELAY = 0.002
-"""Seconds; many writes in a row make one bookmark."""
+"""Seconds without a write after which bookmarks are sent: many writes in a row make one."""
+BOOKMARK_LIMIT = 0.05
+"""Seconds after which they are sent though the writes go on."""
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 
@@ -73,6 +75,7 @@ class Hub:
         self._thread = threading.get_ident()
         self._watches: dict[str, set[asyncio.Event]] = {}
         self._ticking = False
+        self._began = self._wrote = 0.0
         self._unsubscribe = store.subscribe(self._changed)
 
     def close(self) -> None:
@@ -87,11 +90,17 @@ class Hub:
     def _wake(self, kind: str) -> None:
         for watch in self._watches.get(kind, ()):
             watch.set()
+        self._wrote = self._loop.time()
         if not self._ticking:
             self._ticking = True
+            self._began = self._wrote
             self._loop.call_later(BOOKMARK_DELAY, self._tick)
 
     def _tick(self) -> None:
+        now = self._loop.time()
+        if now < self._wrote + BOOKMARK_DELAY and now < self._began + BOOKMARK_LIMIT:
+            self._loop.call_at(self._wrote + BOOKMARK_DELAY, self._tick)
+            return
         self._ticking = False
         for watches in self._watches.values():
             for watch in watches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
@@ -179,6 +180,25 @@ def test_a_bookmark_tells_a_watch_of_one_kind_that_another_kind_moved_on() -> No
             store.create(pod("a"))
             store.create(service("d"))
             assert await watch.take(2) == [("ADDED", "a", 4), ("BOOKMARK", "", 5)]
+
+    run(test)
+
+
+def test_writes_that_never_pause_do_not_keep_bookmarks_back() -> None:
+    async def test(store: Store) -> None:
+        async def write() -> None:
+            for number in itertools.count():
+                store.create(service(f"s{number}"))
+                await asyncio.sleep(0)
+
+        request = WatchRequest(kind=KINDS["Pod"], since=0, bookmarks=True)
+        async with watching(store, request) as watch:
+            assert await watch.next() == ("BOOKMARK", "", 0)
+            writer = asyncio.create_task(write())
+            type_, _, version = await watch.next()
+            writer.cancel()
+            assert type_ == "BOOKMARK"
+            assert 0 < version <= store.newest
 
     run(test)
 
