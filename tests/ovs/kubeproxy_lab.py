@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 
 from controller.api.client import Client
 from controller.api.wiring import DATAPATH_ID, HOST_INTERFACE, INTERFACE, UPLINK_INTERFACE
+from controller.kubeproxy import ryu_venv
 from tests.ovs.private_ovs import PrivateOvs
 
 Obj = dict[str, Any]
@@ -85,10 +87,16 @@ class Process:
 
 
 class KubeproxyLab:
-    """``start_*`` and ``stop``; nodes are bridges ``br-nodeN`` with host, uplink and pod ports."""
+    """``start_*`` and ``stop``; nodes are bridges ``br-nodeN`` with host, uplink and pod ports.
 
-    def __init__(self, directory: Path, backend: str = "os-ken") -> None:
-        self.directory, self.backend = directory, backend
+    ``PODWIRE_BACKEND=ryu ./lab test tests/ovs`` runs every test of this tier that has a kubeproxy under Ryu.
+    """
+
+    def __init__(self, directory: Path, backend: str = "") -> None:
+        self.directory = directory
+        self.backend = backend or os.environ.get("PODWIRE_BACKEND", "os-ken")
+        if self.backend == "ryu":
+            ryu_venv.install()
         (directory / "ovs").mkdir()
         self.ovs = PrivateOvs(directory / "ovs")
         self.port = free_port()

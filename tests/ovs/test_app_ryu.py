@@ -1,15 +1,13 @@
-"""The same app under Ryu 4.34; the first run installs it (``ryu_venv``), later ones ask no registry."""
+"""The same app under Ryu 4.34; the first run installs it (``ryu_venv.install``), later ones ask no registry."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from controller.kubeproxy import ryu_venv
 from tests.ovs.kubeproxy_lab import KubeproxyLab
 
 
 def test_the_same_app_runs_under_ryu(tmp_path: Path):
-    ryu_venv.install()
     lab = KubeproxyLab(tmp_path, backend="ryu")
     try:
         lab.start()
