@@ -1,4 +1,4 @@
-"""The same app under Ryu 4.34; the first run installs it (``ryu_venv.install``), later ones ask no registry."""
+"""The same app under Ryu 4.34, which the first run installs; later ones ask no registry."""
 
 from __future__ import annotations
 
