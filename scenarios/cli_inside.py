@@ -16,8 +16,8 @@ from typing import Any
 
 from controller.api.errors import NotFound, UsageError
 from controller.api.objects import Obj
-from scenarios import catalogue
-from scenarios.cli_labs import HERE, in_lab, require_pod
+from scenarios import catalogue, inside
+from scenarios.cli_labs import require_pod
 
 _Command = Callable[[argparse.Namespace], int]
 
@@ -27,11 +27,9 @@ def _inside(command: _Command) -> _Command:
 
     @functools.wraps(command)
     def run(options: argparse.Namespace) -> int:
-        from topo import sandbox
-
-        if sandbox.inside():
+        if inside.here(options.lab):
             return command(options)
-        return in_lab(options.lab, options.argv)
+        return inside.send(options.lab, "scenarios", options.argv)
 
     return run
 
@@ -69,7 +67,7 @@ def _exec(options: argparse.Namespace) -> int:
         return runtime.attach(target, command, namespace=options.namespace, tty=tty)
     require_pod(target, dict.fromkeys(hosts | set(pods)))
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/bin:/bin')}"
-    os.environ["PYTHONPATH"] = str(HERE)
+    os.environ["PYTHONPATH"] = str(inside.CHECKOUT)
     os.environ["PS1"] = f"{target} \\w \\$ "
     command = options.command or ["bash", "--norc"]
     with Netns.open(target).enter():

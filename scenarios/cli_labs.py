@@ -17,8 +17,6 @@ from typing import Any
 from controller.api.errors import UsageError
 from scenarios import catalogue
 
-HERE = Path(__file__).resolve().parents[1]
-
 
 def cluster_config(options: argparse.Namespace, **defaults: Any) -> Any:
     """The ClusterConfig that the options ask for: a file's, then ``defaults``, then each option given."""
@@ -31,16 +29,12 @@ def cluster_config(options: argparse.Namespace, **defaults: Any) -> Any:
         config = ClusterConfig.from_yaml(options.config)
     words = ("nodes", "clients", "datapath", "controller")
     given = {word: getattr(options, word) for word in words if getattr(options, word, None) is not None}
-    return replace(config, **given)
+    config = replace(config, **given)
+    if config.controller == "ryu":
+        from controller.kubeproxy import ryu_venv
 
-
-def in_lab(lab: str | None, argv: list[str]) -> int:
-    """Run this command line once more, inside the sandbox of a running lab."""
-    from topo import sandbox
-
-    sandbox.need_root()
-    os.environ["PYTHONPATH"] = str(HERE)
-    return sandbox.join(lab, [sys.executable, "-m", "scenarios", *argv])
+        ryu_venv.install()  # out here: a sandbox reaches no registry
+    return config
 
 
 def _list(options: argparse.Namespace) -> int:

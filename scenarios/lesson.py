@@ -199,6 +199,7 @@ class Lesson:
             )
             for flow in seen.flows.get(node, ())
             if flow.table in flows.DECIDE
+            and flow.priority
             and (
                 flow.concerns("default", service) or (not flow.users and not flow.cause.startswith("Service"))
             )

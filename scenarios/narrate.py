@@ -52,7 +52,7 @@ class Narrator:
             case Text():
                 style = "italic" if event.quote else ""
                 text = f"“{event.text}”" if event.quote else event.text
-                self.console.print(Padding(Words(text, style=style), (0, 0, 0, 2)))
+                self.console.print(Padding(Words(text, style=style), (0, 0, 0, 2), expand=False))
             case Command():
                 self._command(event)
             case Packets():
@@ -89,12 +89,12 @@ class Narrator:
             lines if len(lines) <= _OUTPUT_LINES else [*lines[: _OUTPUT_LINES - 1], f"… {len(lines)} lines"]
         )
         for line in shown:
-            self.console.print(Padding(Words(line), (0, 0, 0, 4)))
+            self.console.print(Padding(Words(line), (0, 0, 0, 4), expand=False))
         if event.status:
             self.console.print(f"    (exit status {event.status})", style="dim")
 
     def _packets(self, event: Packets) -> None:
-        self.console.print(Padding(Words(event.title, style="bold"), (0, 0, 0, 2)))
+        self.console.print(Padding(Words(event.title, style="bold"), (0, 0, 0, 2), expand=False))
         links = max((len(hop.link) for packet in event.packets for hop in packet.hops), default=0)
         for packet in event.packets:
             self._packet(packet, min(links, 34))
@@ -109,16 +109,14 @@ class Narrator:
         self.console.print(Words(f"    {head:<14} {packet.hops[0].who}", style="cyan"))
         for hop in packet.hops:
             for kind, before, after, who in hop.rewrites:
-                self.console.print(
-                    Words.assemble(
-                        f"      {'':<{links}}          ",
-                        (f"{kind} {before} ⇒ {after}", _COLOURS[kind]),
-                        f"  {who}",
-                    )
-                )
+                what = (f"{kind} {before} ⇒ {after}", _COLOURS[kind])
+                self._fit(Words.assemble("        ⇣ ", what, f"  {who.partition(' ⇒ ')[2]}"))
             link = hop.link if len(hop.link) <= links else hop.link[: links - 1] + "…"
-            line = f"      {link:<{links}} {hop.ms:8.3f} {hop.src} → {hop.dst}  TTL {hop.ttl}"
-            self.console.print(Words(line))
+            self._fit(Words(f"      {link:<{links}} {hop.ms:8.3f} {hop.src} → {hop.dst}  TTL {hop.ttl}"))
+
+    def _fit(self, line: Words) -> None:
+        """One line, whatever the width: a packet's row is read along columns."""
+        self.console.print(line, no_wrap=True, overflow="ignore", crop=False)
 
     def _flows(self, event: Flows) -> None:
         self.console.print(
@@ -129,24 +127,32 @@ class Narrator:
             self.console.print(
                 Padding(Words.assemble((head, "cyan"), "  because ", (flow.because, "bold")), (0, 0, 0, 4))
             )
-            self.console.print(Padding(Words(f"{flow.match or 'any'} ⇒ {flow.actions}"), (0, 0, 0, 6)))
+            self.console.print(
+                Padding(Words(f"{flow.match or 'any'} ⇒ {flow.actions}"), (0, 0, 0, 6), expand=False)
+            )
             if flow.why:
-                self.console.print(Padding(Words(flow.why, style="dim"), (0, 0, 0, 6)))
+                self.console.print(Padding(Words(flow.why, style="dim"), (0, 0, 0, 6), expand=False))
 
     def _table(self, event: Table) -> None:
         grid = _grid(*event.columns)
         for row in event.rows:
             grid.add_row(*map(escape, row))
-        self.console.print(Padding(grid, (0, 0, 0, 2)))
+        self.console.print(Padding(grid, (0, 0, 0, 2), expand=False))
 
     def _check(self, event: Check) -> None:
-        self.console.print(f"  {_verdict(event.ok)} {escape(event.name)}")
+        line = f"  {_verdict(event.ok)} {escape(event.name)}"
         if not event.ok:
+            self.console.print(line)
             self.console.print(
                 f"       expected: {event.expected}\n       seen:     {event.seen}", markup=False
             )
-        elif not self.quiet and event.seen not in ("", "True"):
-            self.console.print(Padding(Words(event.seen, style="dim"), (0, 0, 0, 7)))
+        elif event.seen in ("", "True"):
+            self.console.print(line)
+        elif len(event.name) + len(event.seen) + 9 < self.console.width:
+            self.console.print(f"{line}: [dim]{escape(event.seen)}[/dim]")
+        else:
+            self.console.print(line + ":")
+            self.console.print(Padding(Words(event.seen, style="dim"), (0, 0, 0, 7), expand=False))
 
 
 def _verdict(ok: bool) -> str:

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 NODES = 3
 PORT = 30000
-CURL = "curl -sS --max-time 5"
+CURL = "curl -sS --max-time 20"
+"""The frontend's page waits for a name that does not resolve: at worst, as long as a resolver waits."""
+HEALTH = "_stcore/health -o /dev/null -w %{http_code}"
+"""Streamlit's own health check, which asks nobody else."""
 
 
 def tell(lesson: Lesson) -> None:
@@ -71,7 +74,7 @@ def on_every_node(lesson: Lesson) -> None:
         )
         client = lesson.lab.outside()
         for node in nodes(lesson):
-            answer = lesson.run(client, f"{CURL} http://{node.ip}:{PORT}/ -o /dev/null -w %{{http_code}}")
+            answer = lesson.run(client, f"{CURL} http://{node.ip}:{PORT}/{HEALTH}")
             lesson.check(f"{node.name} answers on port {PORT}", expected="200", seen=answer.stdout)
 
 
@@ -118,9 +121,7 @@ def node_without_a_pod(lesson: Lesson) -> None:
         name = empty_nodes(lesson)[0]
         node, client = lesson.lab.node(name), lesson.lab.outside()
         with lesson.watch() as seen:
-            answer = lesson.run(
-                client, f"{CURL} --local-port 40002 http://{node.ip}:{PORT}/ -o /dev/null -w %{{http_code}}"
-            )
+            answer = lesson.run(client, f"{CURL} --local-port 40002 http://{node.ip}:{PORT}/{HEALTH}")
         lesson.check(f"{name} answers although it has no pod", expected="200", seen=answer.stdout)
         connection = seen.to(str(node.ip), PORT, source_port=40002)
         lesson.packets(connection)
@@ -163,7 +164,7 @@ def inside_a_node(lesson: Lesson) -> None:
         )
         lesson.packets(connection)
         for where in ("localhost", str(node.ip)):
-            answer = lesson.run(node, f"{CURL} {where}:{PORT}/ -o /dev/null -w %{{http_code}}")
+            answer = lesson.run(node, f"{CURL} {where}:{PORT}/{HEALTH}")
             lesson.check(f"{name} reaches the NodePort by {where}", expected="200", seen=answer.stdout)
 
 
@@ -216,13 +217,11 @@ def load_balancer_too(lesson: Lesson) -> None:
             "it was given a node port of the range", 30000 <= port <= 32767, expected="30000-32767", seen=port
         )
         node = nodes(lesson)[0]
-        answer = lesson.run(
-            lesson.lab.outside(), f"{CURL} http://{node.ip}:{port}/ -o /dev/null -w %{{http_code}}"
-        )
+        answer = lesson.run(lesson.lab.outside(), f"{CURL} http://{node.ip}:{port}/{HEALTH}")
         lesson.check("its NodePort works", expected="200", seen=answer.stdout)
         pod = lesson.lab.pods("app=backendflask")[0]
         address = service["spec"]["clusterIP"]
-        answer = lesson.run(pod, f"{CURL} http://{address}/ -o /dev/null -w %{{http_code}}")
+        answer = lesson.run(pod, f"{CURL} http://{address}/{HEALTH}")
         lesson.check("its ClusterIP works", expected="200", seen=answer.stdout)
 
 
@@ -248,11 +247,9 @@ def address_changes(lesson: Lesson) -> None:
             expected="curl fails",
             seen=answer.stderr or answer.stdout,
         )
-        answer = lesson.run(client, f"{CURL} http://{new}:{PORT}/ -o /dev/null -w %{{http_code}}")
+        answer = lesson.run(client, f"{CURL} http://{new}:{PORT}/{HEALTH}")
         lesson.check("the new one works", expected="200", seen=answer.stdout)
-        answer = lesson.run(
-            client, f"{CURL} http://{nodes(lesson)[0].ip}:{PORT}/ -o /dev/null -w %{{http_code}}"
-        )
+        answer = lesson.run(client, f"{CURL} http://{nodes(lesson)[0].ip}:{PORT}/{HEALTH}")
         lesson.check("the other nodes never noticed", expected="200", seen=answer.stdout)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -20,14 +19,13 @@ from urllib.parse import urlsplit
 from controller.api import wiring
 from controller.api.errors import NotFound, UsageError
 from controller.api.objects import Obj
+from scenarios import inside
 from scenarios.names import Directory
 from scenarios.packet import Endpoint
 from topo import linux, sandbox
 from topo.capture import LinkEnd
 from topo.lab_state import API, LabState
 from topo.netns import NAMES, Netns
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def common(parser: argparse.ArgumentParser) -> None:
@@ -39,12 +37,8 @@ def common(parser: argparse.ArgumentParser) -> None:
 
 
 def run_inside(module: str, lab: str | None, argv: Sequence[str]) -> int | None:
-    """None inside a lab; outside, the exit status of the same command run inside."""
-    if sandbox.inside():
-        return None
-    sandbox.need_root()
-    os.environ["PYTHONPATH"] = str(ROOT)
-    return sandbox.join(lab, [sys.executable, "-m", module, *argv])
+    """None inside the lab that is meant; elsewhere, the exit status of the same command run inside."""
+    return None if inside.here(lab) else inside.send(lab, module, argv)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Pairing of sightings through translation, with packets made by hand.
 
-    client1 198.51.100.11 --- fabric --- node1 192.168.49.2 (no pod) --- node2: pod 10.244.2.2:8501
-    NodePort 30000 on every node; Service 10.96.0.50:80
+client1 198.51.100.11 --- fabric --- node1 192.168.49.2 (no pod) --- node2: pod 10.244.2.2:8501
+NodePort 30000 on every node; Service 10.96.0.50:80
 """
 
 from __future__ import annotations

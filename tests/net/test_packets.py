@@ -1,0 +1,201 @@
+"""The packet rows over a real lab: real sockets in real namespaces, real kernels at both ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from scenarios.evidence import connections
+from scenarios.packet import read
+from tests.packets import ROWS, SCENE, Row
+from topo.config import ClusterConfig
+from topo.lab import Lab
+
+HAIRPIN = "169.254.0.253"
+MOST_CONNECTIONS = 40
+"""Two endpoints that share evenly leave one out of so many with a chance of 2^-39."""
+_TO = re.compile(r"(?P<host>[^:]+?)(?::(?P<port>\d+))?/(?P<protocol>tcp|udp|icmp)")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(ClusterConfig(nodes=3, clients=1)) as lab:
+        lab.apply(*SCENE)
+        lab.settle()
+        with served_by_client1(lab):
+            yield lab
+
+
+@contextlib.contextmanager
+def served_by_client1(lab: Lab) -> Iterator[None]:
+    """A host on the internet: answers who it is and whom it sees, on 8080, TCP and UDP."""
+    client = lab.outside()
+    stream, datagram = client.socket(), client.socket(kind=socket.SOCK_DGRAM)
+    for sock in (stream, datagram):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("0.0.0.0", 8080))
+    stream.listen(16)
+
+    def serve_stream() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, peer = stream.accept()
+                threading.Thread(target=talk, args=(connection, peer), daemon=True).start()
+
+    def talk(connection: socket.socket, peer: tuple[str, int]) -> None:
+        with connection:
+            while request := connection.recv(4096):
+                body = f"{peer[0]}:{peer[1]}" if b"/clientip" in request else "client1"
+                connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+    def serve_datagram() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                request, peer = datagram.recvfrom(4096)
+                body = f"{peer[0]}:{peer[1]}" if request.startswith(b"clientip") else "client1"
+                datagram.sendto(body.encode(), peer)
+
+    threads = [threading.Thread(target=serve) for serve in (serve_stream, serve_datagram)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for sock in (stream, datagram):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+        stream.close()
+        datagram.close()
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if "net" in row.tiers], ids=lambda row: row.name)
+def test_row(lab: Lab, row: Row) -> None:
+    sender = host(lab, row.sender)
+    to = _TO.fullmatch(row.to)
+    assert to, row.to
+    address = address_of(lab, to["host"])
+    if to["protocol"] == "icmp":
+        check_ping(lab, row, sender, address)
+        return
+    if isinstance(row.expect, str):
+        kind = {"refused": errno.ECONNREFUSED, "unreachable": errno.ENETUNREACH, "dropped": errno.ETIMEDOUT}
+        assert failure(sender, address, int(to["port"]), to["protocol"]) == kind[row.expect]
+        return
+    answered: set[str] = set()
+    for number in range(MOST_CONNECTIONS):
+        name, seen = ask(sender, address, int(to["port"]), to["protocol"])
+        assert seen in sources(lab, row), f"{name} saw {seen}"
+        answered.add("host-0" if name == "node2" else name)
+        if answered >= set(row.expect) and number >= 2 * len(row.expect):
+            break
+    assert answered == set(row.expect)
+
+
+def host(lab: Lab, word: str) -> Any:
+    _kind, slash, name = word.rpartition("/")
+    return lab.pod(name) if slash else lab.host(word)
+
+
+def address_of(lab: Lab, word: str) -> str:
+    kind, _, name = word.rpartition("/")
+    if kind == "svc":
+        return str(lab.client.get("Service", name)["spec"]["clusterIP"])
+    if kind == "pod":
+        return str(lab.client.get("Pod", name)["status"]["podIP"])
+    if name == "localhost":
+        return "127.0.0.1"
+    return str(lab.host(name).ip) if name[0].isalpha() else name
+
+
+def sources(lab: Lab, row: Row) -> set[str]:
+    """The addresses as which the sender may appear."""
+    found = set()
+    for word in row.source.split(" or "):
+        if word == "hairpin":
+            found.add(HAIRPIN)
+        else:
+            found.add(str(host(lab, row.sender if word == "sender" else word).ip))
+    return found
+
+
+def ask(sender: Any, address: str, port: int, protocol: str) -> tuple[str, str]:
+    """Who answers one connection, and the address it sees."""
+    with sender.socket(kind=socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.connect((address, port))
+        if protocol == "udp":
+            sock.send(b"hostname\n")
+            name = sock.recv(4096).decode()
+            sock.send(b"clientip\n")
+            return name, sock.recv(4096).decode().rpartition(":")[0]
+        return get(sock, "/hostname"), get(sock, "/clientip").rpartition(":")[0]
+
+
+def get(sock: socket.socket, path: str) -> str:
+    """A request on a connection that stays open."""
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n".encode())
+    text = b""
+    while b"\r\n\r\n" not in text:
+        more = sock.recv(4096)
+        assert more, f"the connection was closed after {text!r}"
+        text += more
+    head, _, body = text.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+    assert length, head
+    while len(body) < int(length[1]):
+        body += sock.recv(4096)
+    return body.decode()
+
+
+def failure(sender: Any, address: str, port: int, protocol: str) -> int:
+    """How a connection fails: an errno; 0 when it does not."""
+    with sender.socket(kind=socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM) as sock:
+        sock.settimeout(1)
+        try:
+            sock.connect((address, port))
+            if protocol == "udp":
+                sock.send(b"hostname\n")
+                sock.recv(4096)
+        except TimeoutError:
+            return errno.ETIMEDOUT
+        except OSError as error:
+            return error.errno or -1
+    return 0
+
+
+def check_ping(lab: Lab, row: Row, sender: Any, address: str) -> None:
+    """One echo request; who answered and as whom the sender appeared is read from the links."""
+    with (
+        lab.capture() as capture,
+        sender.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as sock,
+    ):
+        sock.settimeout(1 if row.expect == "dropped" else 5)
+        sock.connect((address, 0))
+        sock.send(struct.pack("!BBHHH", 8, 0, 0, 0, 1) + b"podwire")
+        try:
+            answered = sock.recv(4096)[0] == 0
+        except TimeoutError:
+            answered = False
+    assert answered == (row.expect != "dropped")
+    if isinstance(row.expect, str):
+        return
+    packets = [
+        read(frame.data, time_ns=frame.time_ns, link=frame.link, outgoing=frame.direction == "out")
+        for frame in capture.packets
+    ]
+    found = [c for c in connections(p for p in packets if p) if c.asked.dst.address == address]
+    assert len(found) == 1
+    assert found[0].served.src.address in sources(lab, row)
+    wanted = next(iter(row.expect))
+    there = wanted if wanted.startswith("client") else f"pod/{wanted}"
+    assert found[0].served.dst.address == address_of(lab, there)

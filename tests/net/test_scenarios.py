@@ -1,0 +1,202 @@
+"""Both lessons from start to end, as a user runs them, and what happens on wrong input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.net.leaks import nothing_left
+from tests.net.test_sandbox import RUNNING, small
+
+ROOT = Path(__file__).resolve().parents[2]
+LAB = [sys.executable, "-m", "scenarios"]
+
+
+def run(*argv: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, cwd=ROOT)
+
+
+def failed(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [check for check in result["checks"] if not check["ok"]]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], str, Path]]:
+    """Each lesson once, with everything it can write: result, console, folder."""
+    found = {}
+    for name in ("nodeport", "clusterip"):
+        out = tmp_path_factory.mktemp(name)
+        script = [sys.executable, f"scenarios/{name}.py"] if name == "nodeport" else [*LAB, name]
+        done = run(*script, "--json", "--out", str(out), "--name", name)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        found[name] = json.loads(done.stdout), done.stderr, out
+    return found
+
+
+@pytest.mark.parametrize("name", ["nodeport", "clusterip"])
+def test_a_lesson_passes_all_its_checks(told: dict[str, Any], name: str) -> None:
+    result, console, out = told[name]
+    assert (result["schema"], result["lesson"], result["ok"]) == ("podwire.dev/lesson/v1", name, True)
+    assert failed(result) == []
+    assert len(result["checks"]) >= 25
+    assert "FAIL" not in console
+    assert json.loads((out / "result.json").read_text())["checks"] == result["checks"]
+
+
+@pytest.mark.parametrize("name", ["nodeport", "clusterip"])
+def test_what_a_lesson_shows_was_seen(told: dict[str, Any], name: str) -> None:
+    """Every journey shown is in the captures, hop by hop; every flow shown counted packets."""
+    result, _, out = told[name]
+    events = [event for step in result["steps"] for event in step["events"]]
+    hops = [
+        hop
+        for event in events
+        if event["event"] == "packets"
+        for packet in event["packets"]
+        for hop in packet["hops"]
+    ]
+    assert len(hops) >= 15
+    captured = set()
+    for file in sorted(out.glob("*.pcapng")):
+        fields = ["frame.interface_name", "ip.src", "ip.dst", "ip.ttl"]
+        lines = tshark(file, "-Y", "ip", "-T", "fields", *(word for f in fields for word in ("-e", f)))
+        for line in lines:
+            link, src, dst, ttl = line.split("\t")
+            # An ICMP error quotes a packet: tshark lists the quoted addresses behind the real ones.
+            captured.add((link, src.split(",")[0], dst.split(",")[0], int(ttl.split(",")[0])))
+    for hop in hops:
+        src, dst = (hop[side].rpartition(":")[0] or hop[side] for side in ("src", "dst"))
+        assert (hop["link"], src, dst, hop["ttl"]) in captured
+    flows = [flow for event in events if event["event"] == "flows" for flow in event["flows"]]
+    assert {"ServiceLB", "EndpointDNAT"} <= {flow["table"] for flow in flows}
+    assert all(flow["packets"] > 0 for flow in flows)
+
+
+def test_the_book_s_sentences_are_each_followed_by_a_check(told: dict[str, Any]) -> None:
+    for result, _, _ in told.values():
+        for step in result["steps"]:
+            kinds = [event["event"] for event in step["events"]]
+            if "quote" in kinds:
+                assert "check" in kinds[kinds.index("quote") :], step["title"]
+
+
+@pytest.mark.parametrize("name", ["nodeport", "clusterip"])
+def test_captures_are_right_for_tshark(told: dict[str, Any], name: str) -> None:
+    """Readable links' names, comments that tell the translation, no wrong checksum."""
+    out = told[name][2]
+    files = sorted(out.glob("*.pcapng"))
+    assert files
+    links, comments = set(), []
+    for file in files:
+        checks = [word for p in ("ip", "tcp", "udp") for word in ("-o", f"{p}.check_checksum:TRUE")]
+        wrong = "ip.checksum.status==0 || tcp.checksum.status==0 || udp.checksum.status==0"
+        assert tshark(file, *checks, "-Y", wrong) == []
+        links |= set(tshark(file, "-T", "fields", "-e", "frame.interface_name"))
+        comments += tshark(file, "-Y", "frame.comment", "-T", "fields", "-e", "frame.comment")
+    assert "client1" in links
+    assert any(link.startswith("node") and "frontend" in link for link in links)
+    assert any("DNAT" in comment and "pod " in comment for comment in comments)
+
+
+def tshark(file: Path, *argv: str) -> list[str]:
+    done = run("tshark", "-n", "-r", str(file), *argv)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_lesson_leaves_nothing_behind() -> None:
+    with nothing_left():
+        done = run(*LAB, "clusterip", "--quiet")
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_a_failed_check_is_exit_status_1(tmp_path: Path) -> None:
+    """A lesson that is wrong about something: the copy of the house it is in has one more lesson."""
+    for part in ("controller", "topo", "scenarios"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "scenarios" / "wrong.py").write_text(
+        '"""Wrong: a lesson that is."""\n'
+        "def tell(lesson):\n"
+        "    with lesson.step('only'):\n"
+        "        lesson.check('two and two', expected=5, seen=4)\n"
+    )
+    with nothing_left():
+        done = subprocess.run(
+            [*LAB, "wrong", "--nodes", "1"], capture_output=True, text=True, timeout=60, cwd=tmp_path
+        )
+    assert done.returncode == 1, done.stderr
+    assert "FAIL two and two" in done.stdout
+    assert "expected: 5" in done.stdout
+
+
+TWO_PORTS = """
+apiVersion: v1
+kind: Service
+metadata: {name: two}
+spec: {ports: [{port: 80}, {port: 81}]}
+"""
+LOW_PORT = """
+apiVersion: v1
+kind: Service
+metadata: {name: low}
+spec: {type: NodePort, ports: [{port: 80, nodePort: 80}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "manifest", "words"),
+    [
+        (["nodeprt"], "", "Did you mean `nodeport`?"),
+        (["nodeport", "--datapath", "kernel"], "", "this kernel has no openvswitch module"),
+        (["nodeport", "--name", "Not_A_Name"], "", "is no name for a lab"),
+        (["up", "FILE"], "kind: [", "wrong.yaml"),
+        (["up", "FILE"], TWO_PORTS, "spec.ports[0].name"),
+        (["up", "FILE"], LOW_PORT, "provided port is not in the valid range"),
+        (["up", "missing.yaml"], "", "missing.yaml"),
+        (["exec", "pod", "--", "true"], "", "no lab runs"),
+        (["down"], "", "no lab runs"),
+        (["down", "--lab", "nobody"], "", "no lab named 'nobody' runs"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    argv: list[str], manifest: str, words: str, tmp_path: Path
+) -> None:
+    if "kernel" in argv and Path("/sys/module/openvswitch").exists():
+        argv, words = [*argv, "--nodes", "0"], "a whole number from 1 is needed"
+    file = tmp_path / "wrong.yaml"
+    file.write_text(manifest)
+    with nothing_left():
+        done = run(*LAB, *(str(file) if word == "FILE" else word for word in argv))
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert done.stderr.startswith("podwire: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_is_taken_is_one_sentence() -> None:
+    with nothing_left() as start:
+        other = start(small())
+        other.reach(RUNNING)
+        for command in (["up", "--lab", "small"], ["nodeport", "--name", "small"]):
+            done = run(*LAB, *command)
+            assert done.returncode == 2
+            assert done.stderr.strip().splitlines()[-1].startswith("podwire: a lab named 'small' is running")
+        other.command.terminate()
+        other.end()
+
+
+@pytest.mark.parametrize("argv", [["nodeport"], ["up"], ["up", "-d"], ["exec", "x", "--", "true"]])
+def test_without_root_it_is_one_sentence(argv: list[str]) -> None:
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    with nothing_left():
+        done = run(*nobody, *LAB, *argv)
+    assert done.returncode == 2, done.stderr
+    assert "needs root: sudo ./lab" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,217 @@
+"""A running lab, used from a second terminal: every command of ./lab that looks into one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.net.leaks import nothing_left, said
+
+ROOT = Path(__file__).resolve().parents[2]
+LAB = [sys.executable, "-m", "scenarios"]
+MANIFESTS = [str(path) for path in sorted((ROOT / "scenarios" / "manifests").glob("services_*.yaml"))]
+IS_UP = said("is up:")
+
+
+def lab(*argv: str, input: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*LAB, *argv], capture_output=True, text=True, timeout=timeout, cwd=ROOT, input=input
+    )
+
+
+def answer(*argv: str, input: str | None = None) -> str:
+    done = lab(*argv, input=input)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running() -> Iterator[None]:
+    """`./lab up` in the foreground of another terminal; at the end nothing of it is left."""
+    with nothing_left() as start:
+        up = start([*LAB, "up", *MANIFESTS])
+        up.reach(IS_UP)
+        assert IS_UP.reached(up), up.output
+        yield
+        assert lab("down").stdout == "the lab 'podwire' is gone\n"
+        assert up.end() == 128 + signal.SIGTERM
+
+
+def test_ps_lists_it_as_ready() -> None:
+    assert re.search(r"^podwire +ready +\d+s +\d+$", answer("ps"), re.MULTILINE)
+
+
+def test_get_shows_what_the_api_holds() -> None:
+    pods = answer("get", "pods")
+    assert pods.splitlines()[0].split() == ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"]
+    assert len(re.findall(r"^frontend-\S+ +1/1 +Running", pods, re.MULTILINE)) == 2
+    services = answer("get", "svc")
+    assert re.search(r"^frontend-lb +LoadBalancer +10\.\S+ +<pending> +80:3\d+/TCP", services, re.MULTILINE)
+    assert re.search(r"^backendflask +ClusterIP +10\.\S+ +<none> +5001/TCP", services, re.MULTILINE)
+    one = json.loads(answer("get", "svc", "frontend-node", "-o", "json"))
+    assert one["spec"]["ports"][0]["nodePort"] == 30000
+    assert "nodePort: 30000" in answer("get", "service", "frontend-node", "-o", "yaml")
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"),
+    [
+        (["get", "potatoes"], 2, "the server doesn't have a resource type `potatoes`"),
+        (["get", "pod", "nobody"], 1, 'pods "nobody" not found'),
+        (["exec", "nobody", "--", "true"], 2, "there is no pod, node or client `nobody`"),
+        (["exec", "cliet1", "--", "true"], 2, "Did you mean `client1`?"),
+        (["exec", "client1", "--", "no-such-program"], 2, "cannot run `no-such-program`"),
+        (["ssh", "client1"], 2, "there is no node `client1`"),
+        (["flows", "node9"], 2, "there is no node `node9`"),
+        (["flows", "node1", "--service", "nobody"], 1, 'services "nobody" not found'),
+        (["url", "nobody"], 1, 'services "nobody" not found'),
+        (["url", "backendflask"], 2, "service default/backendflask has no node port"),
+        (["capture", "no-link"], 2, "there is no link no-link"),
+        (["capture", "--out", "/nowhere/x.pcapng"], 2, "--out /nowhere/x.pcapng: No such file or directory"),
+        (["up"], 2, None),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence(argv: list[str], status: int, words: str | None) -> None:
+    if argv == ["up"]:
+        argv, words = ["up", "--lab", "podwire"], "a lab named 'podwire' is running"
+    done = lab(*argv)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert words is not None
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_exec_runs_in_pods_nodes_and_clients() -> None:
+    assert "PRETTY" not in answer("exec", "deploy/frontend", "--", "env")
+    assert "DB_SERVICE=backendflask:5001" in answer("exec", "deploy/frontend", "--", "env")
+    page = answer("exec", "client1", "--", "curl", "-s", "http://192.168.49.3:30000/")
+    assert "Frontend Deployment" in page
+    assert "192.168.49.2" in answer("exec", "node1", "--", "ip", "-4", "addr")
+
+
+def test_exec_passes_input_output_and_exit_status_through() -> None:
+    assert answer("exec", "deploy/backendflask", "--", "tr", "a-z", "A-Z", input="hello") == "HELLO"
+    for target in ("deploy/frontend", "client1"):
+        done = lab("exec", target, "--", "sh", "-c", "echo wrong >&2; exit 7")
+        assert (done.returncode, done.stderr) == (7, "wrong\n")
+
+
+def test_ssh_reaches_the_website_by_localhost() -> None:
+    for node in ("node1", "node2", "node3"):
+        assert "Frontend Deployment" in answer("ssh", node, "--", "curl", "-s", "localhost:30000/")
+
+
+def test_url_is_what_minikube_prints() -> None:
+    assert answer("url", "frontend-node") == "http://192.168.49.2:30000\n"
+
+
+def test_url_local_is_for_the_user_s_own_browser() -> None:
+    with subprocess.Popen(
+        [*LAB, "url", "frontend-node", "--local"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        process_group=0,
+    ) as forwarder:
+        try:
+            assert forwarder.stdout
+            url = forwarder.stdout.readline().strip()
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
+            for _ in range(3):
+                with urllib.request.urlopen(url, timeout=10) as page:
+                    assert "Frontend Deployment" in page.read().decode()
+            os.killpg(forwarder.pid, signal.SIGINT)  # as a terminal does
+            assert forwarder.wait(20) == 0
+        finally:
+            forwarder.kill()
+
+
+def test_flows_are_explained_by_their_objects() -> None:
+    everything = answer("flows", "node1")
+    assert "ServiceLB" in everything
+    assert "because Service default/frontend-node" in everything
+    one = answer("flows", "node1", "--service", "backendflask")
+    assert "backendflask" in one
+    assert "because Service default/frontend-node" not in one
+    assert "actions=" in answer("flows", "node1", "--raw")
+
+
+def test_capture_prints_packets_or_writes_them(tmp_path: Path) -> None:
+    links = answer("capture", "--list")
+    assert {"client1", "node1-uplink", "node3-host"} <= {line.split()[0] for line in links.splitlines()}
+    out = tmp_path / "c.pcapng"
+    with subprocess.Popen(
+        [*LAB, "capture", "client1", "node2-uplink", "-c", "6", "--out", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as capture:
+        assert capture.stderr
+        assert select.select([capture.stderr], [], [], 20)[0]
+        assert capture.stderr.readline() == "listening on 2 links\n"
+        answer("exec", "client1", "--", "curl", "-s", "http://192.168.49.3:30000/")
+        assert capture.wait(20) == 0
+    names = subprocess.run(
+        ["tshark", "-n", "-r", str(out), "-T", "fields", "-e", "frame.interface_name"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert set(names) == {"client1", "node2-uplink"}
+
+
+def test_a_shell_sees_the_labs_namespaces_and_its_switch_only() -> None:
+    said = answer("shell", input="ip netns exec client1 ip -br addr; ovs-vsctl list-br\n")
+    assert "198.51.100.11" in said
+    assert said.split()[-3:] == ["br-node1", "br-node2", "br-node3"]
+    assert answer("shell", input="lab=1; exec ./lab list") if os.access("lab", os.X_OK) else True
+
+
+@pytest.mark.parametrize("udp", [False])
+def test_the_balance_probe_finds_both_pods_evenly(udp: bool) -> None:
+    probe = ["python", "-m", "scenarios.probes.balance"]
+    done = lab("exec", "client1", "--", *probe, "http://192.168.49.2:30000/", "--json")
+    result = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (result["from"], result["sent"], result["answered"]) == ("client1", 600, 600)
+    assert len(result["pods"]) == 2
+    assert result["p"] > 0.001
+    again = json.loads(lab("exec", "client1", "--", *probe, "192.168.49.2:30000", "--json").stdout)
+    assert again["answered"] == 600
+
+
+def test_the_balance_probe_counts_a_refusal_as_no_answer() -> None:
+    done = lab("exec", "client1", "--", "python", "-m", "scenarios.probes.balance", "192.168.49.2:31999")
+    assert done.returncode == 1
+    assert "0 answered" in done.stdout
+
+
+def test_the_translate_probe_prints_both_translations() -> None:
+    script = ["scenarios/probes/translate.py", "http://192.168.49.4:30000/", "--json"]
+    done = subprocess.run([sys.executable, *script], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    there, back = json.loads(done.stdout)["packets"][:2]
+    assert (there["flags"], back["flags"]) == ("SYN", "SYN,ACK")
+    assert [r["what"] for hop in there["hops"] for r in hop["rewrites"]] == ["DNAT", "SNAT"]
+    assert [r["what"] for hop in back["hops"] for r in hop["rewrites"]] == ["un-SNAT", "un-DNAT"]
+    shown = lab("exec", "node1", "--", "python", "-m", "scenarios.probes.translate", "backendflask")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "DNAT 10." in shown.stdout
+
+
+def test_a_lab_in_the_background_is_used_and_ended() -> None:
+    with nothing_left():
+        said = answer("up", "-d", "--lab", "second", "--nodes", "1", "--clients", "1")
+        assert "the lab 'second' is up: 1 nodes, 1 client" in said
+        assert "several labs run: podwire, second; choose one by --lab NAME" in lab("get", "pods").stderr
+        assert answer("get", "nodes", "--lab", "second").count("Ready") == 1
+        assert answer("down", "--lab", "second") == "the lab 'second' is gone\n"
