@@ -215,7 +215,6 @@ class Kubelet:
             node_address=self._addresses[node],
             address=self._addresses[node] if on_host else "",
             netns=f"{NETNS}/{node if on_host else host}",
-            machine_resolv_conf="",
             logs=self._logs,
         )
         before = self._by_host.get(host)
@@ -240,7 +239,6 @@ class Kubelet:
             worker.exited(record, container_id, code, message)
 
     def _on_runtime_lost(self) -> None:
-        self._log("kubelet: the container runtime ended; its containers are started again when it is back")
         for worker in self._workers.values():
             worker.runtime_lost()
 

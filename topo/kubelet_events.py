@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from controller.api.client import Client
-from controller.api.errors import ApiError, PodwireError
+from controller.api.errors import ApiError, PodwireError, Unreachable
 from controller.api.objects import Obj
 
 PER_SECOND = 50.0
@@ -48,7 +48,7 @@ class EventRecorder:
     def _write(self, pod: Obj, reason: str, message: str, type: str) -> None:
         try:
             self._client.event(pod, reason, message, type=type, component="kubelet")
-        except ApiError:
-            pass  # its namespace is going away
+        except (ApiError, Unreachable):
+            pass  # its namespace is going away, or the server is, which its supervisor tells
         except PodwireError as error:
             self._log(f"kubelet: event {reason} is lost: {error}")

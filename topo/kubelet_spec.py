@@ -16,7 +16,11 @@ NOBODY = 65534
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a pod is: its node and addresses, and what of the machine shows in its files."""
+    """Where a pod is: its node and addresses.
+
+    ``machine_resolv_conf`` is what the node's own programs read (dnsPolicy Default): nothing, since the
+    lab's nodes have no resolver of their own.
+    """
 
     node: str
     node_address: str

@@ -98,6 +98,7 @@ async def _serve(path: str, directory: Path) -> None:
     await server.containers.start_light()
     print("ready", flush=True)
     await stopped.wait()
+    loop.remove_signal_handler(signal.SIGCHLD)  # our children end now, and nobody wants to know
     server.containers.kill_all()
 
 

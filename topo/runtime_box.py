@@ -2,7 +2,7 @@
 
 A box is a mount, UTS, IPC and PID namespace of its own inside a given network namespace. Its root is
 a fresh tmpfs holding read-only binds of the machine's programs and nothing else, so the lab's run
-directory, Open vSwitch' and everything unnamed are absent rather than hidden. Process 1 only reaps.
+directory, Open vSwitch' and everything unnamed are absent rather than hidden. Process 1 only sleeps.
 
 The caller must be single-threaded: it forks, and for a moment it moves the PID namespace of its
 children. Nothing about pods, images or messages belongs here.
@@ -72,19 +72,19 @@ class Forker:
 
     def create(self, box: Box) -> int:
         """Make a box; returns the pid of its process 1 when all of it stands. OSError when it cannot."""
-        return self._fork(lambda: linux.unshare(linux.CLONE_NEWPID), lambda ready: _box_main(box, ready))
+        return self._fork(lambda: linux.unshare(linux.CLONE_NEWPID), lambda: _box_main(box))
 
     def spawn(self, box_pid: int, process: Process) -> int:
         """Start a program in a box; returns its pid once it was executed. OSError when it was not."""
         pidfd = os.pidfd_open(box_pid)
         try:
             return self._fork(
-                lambda: linux.setns(pidfd, linux.CLONE_NEWPID), lambda _: _process_main(pidfd, process)
+                lambda: linux.setns(pidfd, linux.CLONE_NEWPID), lambda: _process_main(pidfd, process)
             )
         finally:
             os.close(pidfd)
 
-    def _fork(self, choose: Callable[[], None], main: Callable[[int], None]) -> int:
+    def _fork(self, choose: Callable[[], None], main: Callable[[], None]) -> int:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             choose()
@@ -105,14 +105,14 @@ class Forker:
         return pid
 
 
-def _child(main: Callable[[int], None], writer: int) -> NoReturn:
+def _child(main: Callable[[], None], writer: int) -> NoReturn:
     """The forked half: an exception becomes bytes for the parent; nothing ever returns."""
     try:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         os.umask(0o022)
-        main(writer)
+        main()
     except OSError as error:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
         with contextlib.suppress(OSError):
@@ -121,9 +121,8 @@ def _child(main: Callable[[int], None], writer: int) -> NoReturn:
         os._exit(127)
 
 
-def _box_main(box: Box, ready: int) -> None:
+def _box_main(box: Box) -> None:
     linux.die_with_parent(signal.SIGKILL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     netns = os.open(box.netns, os.O_RDONLY | os.O_CLOEXEC)
     linux.setns(netns, linux.CLONE_NEWNET)
     open_network_to_everyone()
@@ -138,13 +137,10 @@ def _box_main(box: Box, ready: int) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     for fd in range(3):
         os.dup2(null, fd)
-    os.closerange(3, ready)
-    os.closerange(ready, os.sysconf("SC_OPEN_MAX"))
-    while True:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            signal.sigwait({signal.SIGCHLD})
+    # The smallest process 1: it sleeps, and the kernel reaps for whoever ignores SIGCHLD. Everything
+    # else it inherited closes on exec, which also tells the caller that the box stands.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    os.execve("/bin/sleep", ["sleep", "infinity"], {})
 
 
 def open_network_to_everyone() -> None:

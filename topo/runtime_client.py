@@ -156,7 +156,7 @@ class RuntimeClient:
                 tty=True,
             )
             os.close(slave)
-            terminal.setraw(0)
+            terminal.setraw(0, termios.TCSADRAIN)  # what was typed ahead stays
             _relay(master, running)
             return running.wait()
         finally:

@@ -26,7 +26,10 @@ class Runtime:
         self.directory = directory
         self.socket = directory / "runtime.sock"
         self.client = RuntimeClient(self.socket)
-        places = ["--socket", str(self.socket), "--dir", f"{directory}/pods"]
+        self._open()
+
+    def _open(self) -> None:
+        places = ["--socket", str(self.socket), "--dir", f"{self.directory}/pods"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "topo.runtime", "serve", *places],
             stdout=subprocess.PIPE,
@@ -53,8 +56,19 @@ class Runtime:
         codes: dict[str, int] = self.request("stop", ids=[c.id for c in containers], grace=grace)
         return codes
 
+    def crash(self) -> None:
+        """End it as kill -9 does."""
+        self.process.kill()
+        self._wait()
+
+    def start_again(self) -> None:
+        self._open()
+
     def close(self) -> None:
         self.process.terminate()
+        self._wait()
+
+    def _wait(self) -> None:
         self.process.wait(10)
         assert self.process.stdout is not None
         self.process.stdout.close()

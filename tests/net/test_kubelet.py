@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -222,6 +223,24 @@ def test_a_command_in_a_manifest_is_reported_where_it_is_not_run(cluster: Cluste
     cluster.run("odd", container={"command": ["nginx", "-g", "daemon off;"]})
     cluster.settle()
     assert "command ['nginx', '-g', 'daemon off;'] is not run" in cluster.events("odd")["CommandIgnored"]
+
+
+def test_a_runtime_that_crashed_takes_its_containers_with_it_and_they_come_back(cluster: Cluster) -> None:
+    cluster.run("light")
+    cluster.run("heavy", "busybox")
+    cluster.settle()
+    addresses = {name: cluster.pod(name)["status"]["podIP"] for name in ("light", "heavy")}
+    box = next(c["box"] for c in cluster.runtime.client.containers() if c["pod"] == "heavy")
+    cluster.runtime.crash()
+    for name in addresses:
+        down = cluster.when(name, lambda pod: condition(pod, "Ready") == "False")
+        assert main_status(down)["state"]["terminated"]["exitCode"] == 137
+    while Path(f"/proc/{box}").exists():
+        pass  # or this test ends by its timeout
+    cluster.runtime.start_again()
+    for name, address in addresses.items():
+        pod = cluster.when(name, lambda pod: condition(pod, "Ready") == "True")
+        assert (main_status(pod)["restartCount"], pod["status"]["podIP"]) == (1, address)
 
 
 def test_many_pods_are_ready_in_few_batches(cluster: Cluster) -> None:

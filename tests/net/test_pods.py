@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import socket
 import subprocess
+import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -241,17 +245,39 @@ def test_the_loss_of_the_light_child_ends_its_containers_only(
         runtime.stop(again)
 
 
+def test_a_terminal_is_relayed_by_the_command_line(runtime: Runtime, shell: Container) -> None:
+    command = ["-m", "topo.runtime", "exec", "--socket", str(runtime.socket), "-t", "pod-a", "--", "sh"]
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (33, 77))
+    with subprocess.Popen([sys.executable, *command], stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        seen = read_until(ours, b"$ ")
+        os.write(ours, b"test -t 0 && test -t 1 && stty size; id -u; exit 5\n")
+        seen = read_until(ours, b"65534")
+        assert b"33 77" in seen
+        assert process.wait(10) == 5
+    os.close(ours)
+
+
+def read_until(fd: int, end: bytes) -> bytes:
+    seen = b""
+    while end not in seen:
+        seen += os.read(fd, 4096)
+    return seen
+
+
 # -- cost
 
 
-def test_an_idle_stand_in_costs_less_than_3_mb(tmp_path: Path) -> None:
+@pytest.mark.parametrize("image", ["nginx", "busybox"])
+def test_an_idle_pod_costs_less_than_3_mb(tmp_path: Path, image: str) -> None:
     namespaces = Netns.create_all([f"idle-{n}" for n in range(100)])
     try:
         with running_runtime(tmp_path) as runtime:
-            pods = [container(n, "nginx", ports=(tcp(80),)) for n in namespaces]
+            pods = [container(n, image, ports=(tcp(80),)) for n in namespaces]
             assert runtime.start(*pods) == [None] * 100
             each = proportional_kib(runtime.process.pid) / 100
-            print(f"PSS of an idle stand-in pod: {each:.0f} KiB")
+            print(f"PSS of an idle {image} pod: {each:.0f} KiB")
             assert each < 3 * 1024
     finally:
         for n in namespaces:
