@@ -75,6 +75,7 @@ class Hub:
         self._thread = threading.get_ident()
         self._watches: dict[str, set[asyncio.Event]] = {}
         self._ticking = False
+        self._ticks = 0
         self._began = self._wrote = 0.0
         self._unsubscribe = store.subscribe(self._changed)
 
@@ -102,6 +103,7 @@ class Hub:
             self._loop.call_at(self._wrote + BOOKMARK_DELAY, self._tick)
             return
         self._ticking = False
+        self._ticks += 1
         for watches in self._watches.values():
             for watch in watches:
                 watch.set()
@@ -117,7 +119,7 @@ class Hub:
             position, chunk = self._begin(request, matches)
             yield chunk
             deadline = None if request.timeout is None else self._loop.time() + request.timeout
-            marked = position
+            marked, ticks = position, self._ticks
             while True:
                 try:
                     async with asyncio.timeout_at(deadline):
@@ -136,8 +138,11 @@ class Hub:
                 chunk = b"".join(lines(events, matches))
                 if chunk:
                     marked = events[-1].resource_version
-                # After events as well: the last tick may be over when a late watch reads them
-                if request.bookmarks and newest > marked and not self._ticking:
+                # After events as well: the last tick may be over when a late watch reads them. And not
+                # only while no tick is due: under writes that never pause one always is.
+                ticked = self._ticks > ticks or not self._ticking
+                ticks = self._ticks
+                if request.bookmarks and newest > marked and ticked:
                     chunk, marked = chunk + _bookmark(request.kind, newest), newest
                 if chunk:
                     yield chunk
