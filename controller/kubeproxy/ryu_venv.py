@@ -40,15 +40,19 @@ def install() -> Path:
     venv = home()
     if _complete(venv).exists():
         return _interpreter(venv)
-    venv.parent.mkdir(parents=True, exist_ok=True)
-    with venv.with_name(venv.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _complete(venv).exists():
-            _make(venv)
+    try:
+        venv.parent.mkdir(parents=True, exist_ok=True)
+        with venv.with_name(venv.name + ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _complete(venv).exists():
+                _make(venv)
+    except OSError as error:
+        raise MachineError(f"cannot make {venv} for Ryu: {error.strerror}") from error
     return _interpreter(venv)
 
 
 def _make(venv: Path) -> None:
+    print(f"podwire: installing Ryu {VERSION} into {venv}, once", file=sys.stderr)
     shutil.rmtree(venv, ignore_errors=True)
     constraint = venv / "constraint.txt"
     # pip before 25.3 heeds only the first variable, from 26.3 only the second
@@ -58,9 +62,9 @@ def _make(venv: Path) -> None:
         _run("/usr/bin/python3", "-m", "venv", str(venv), env=environment)
         constraint.write_text("setuptools<68\n")
         _run(*pip, "install", "--quiet", "--use-pep517", f"ryu=={VERSION}", env=environment)
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = str(getattr(error, "stderr", "") or error).strip().splitlines()
-        raise MachineError(f"cannot install ryu {VERSION} into {venv}: {said[-1]}") from error
+    except subprocess.CalledProcessError as error:
+        said = [str(error), *str(error.stderr).strip().splitlines()]
+        raise MachineError(f"cannot install Ryu {VERSION} into {venv}: {said[-1]}") from error
     _complete(venv).touch()
 
 
