@@ -185,5 +185,9 @@ class DummySwitch:
         """One line for each tracked connection."""
         return self.appctl("dpctl/dump-conntrack", "dummy@ovs-dummy").splitlines()
 
+    def forget_megaflows(self) -> None:
+        """After a change: a barrier does not wait for the revalidators, so old behaviour would linger."""
+        self.appctl("revalidator/purge")
+
     def flush_conntrack(self) -> None:
         self.appctl("dpctl/flush-conntrack")

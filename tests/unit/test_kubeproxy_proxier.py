@@ -42,7 +42,8 @@ from tests.kubeproxy_objects import (
 )
 
 Obj = dict[str, Any]
-Event = tuple[str, Obj] | dict[str, int]
+Event = tuple[str, Obj] | dict[str, int] | None
+"""A watch event, all ports of the bridge, or (None) someone who looks at what is desired so far."""
 
 HTTP = port_object(80, 8080, "http")
 DNS = port_object(53, 5353, "dns", "UDP")
@@ -53,7 +54,7 @@ PORTS = {"node1-host": 1, "node1-up": 2, "node1-p2": 3, "node1-p3": 4}
 
 def few_bits(text: str) -> int:
     """A hash with so few values that group ids collide all the time."""
-    return 1 + hash_bits(text, 3)
+    return 1 + hash_bits(text, 4)
 
 
 class ModelSwitch:
@@ -140,10 +141,22 @@ def ports_of_the_bridge() -> st.SearchStrategy[dict[str, int]]:
     return st.sampled_from([PORTS, PORTS | {"node1-p2": 9}, without, PORTS | {"node1-host": 7}])
 
 
+BEGINNING: list[Event] = [
+    ("ADDED", node_object("node1")),
+    PORTS,
+    ("ADDED", pod_object("p", "node1", "10.244.1.2", "node1-p2")),
+    ("ADDED", service_object("a", "10.96.0.10", HTTP_NODE_PORT, DNS)),
+    ("ADDED", slice_object("a", [HTTP, DNS], [endpoint_object(a) for a in ADDRESSES[:4]], "x")),
+    ("ADDED", service_object("b", "10.96.0.11", HTTP, DNS)),
+    ("ADDED", slice_object("b", [HTTP, DNS], [endpoint_object(a) for a in ADDRESSES[2:]], "x")),
+    ("ADDED", service_object("c", "10.96.0.12", HTTP)),
+]
+
+
 def histories() -> st.SearchStrategy[list[Event]]:
     objects = st.one_of(services(), slices(), slices(), pods(), nodes())
     event = st.tuples(st.sampled_from(["ADDED", "MODIFIED", "MODIFIED", "DELETED"]), objects)
-    return st.lists(st.one_of(event, event, event, ports_of_the_bridge()), max_size=25)
+    return st.lists(st.one_of(event, event, event, ports_of_the_bridge(), st.none()), max_size=25)
 
 
 def remains(history: list[Event]) -> tuple[dict[tuple[str, str], Obj], dict[str, int]]:
@@ -153,6 +166,7 @@ def remains(history: list[Event]) -> tuple[dict[tuple[str, str], Obj], dict[str,
     for event in history:
         if isinstance(event, dict):
             ports = event
+        if not isinstance(event, tuple):
             continue
         kind, obj = event
         key = obj["kind"], obj["metadata"]["name"]
@@ -166,7 +180,9 @@ def remains(history: list[Event]) -> tuple[dict[tuple[str, str], Obj], dict[str,
 def live(proxier: Proxier, history: list[Event]) -> None:
     """Tell the proxier all of it."""
     for event in history:
-        if isinstance(event, dict):
+        if event is None:
+            proxier.desired()
+        elif isinstance(event, dict):
             proxier.set_ports(event)
         else:
             proxier.apply(*event)
@@ -179,7 +195,7 @@ def test_a_proxier_that_lived_through_anything_equals_a_fresh_one(
 ) -> None:
     hash_of = few_bits if few else group_hash
     lived, switch, have = Proxier("node1", hash_of=hash_of), ModelSwitch(), Have()
-    before = [("ADDED", node_object("node1")), PORTS, *before]
+    before = [*BEGINNING, *before]
     for history in (before, later):
         live(lived, history)
         sent = messages(lived.changes(), have)
