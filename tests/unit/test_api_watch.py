@@ -184,6 +184,25 @@ def test_a_bookmark_tells_a_watch_of_one_kind_that_another_kind_moved_on() -> No
     run(test)
 
 
+def test_a_watch_that_reads_late_gets_its_events_and_the_bookmark_after_them() -> None:
+    async def test(store: Store) -> None:
+        hub = Hub(store)
+        request = WatchRequest(kind=KINDS["Pod"], since=0, bookmarks=True)
+        streams = [hub.stream(request), hub.stream(request)]
+        early, late = map(Watch, streams)
+        assert await early.next() == await late.next() == ("BOOKMARK", "", 0)
+        store.create(pod("a"))
+        store.create(service("s"))
+        both = [("ADDED", "a", 1), ("BOOKMARK", "", 2)]
+        assert await early.take(2) == both  # so the moment of bookmarks is over
+        assert await late.take(2) == both
+        for stream in streams:
+            await stream.aclose()
+        hub.close()
+
+    run(test)
+
+
 def test_writes_that_never_pause_do_not_keep_bookmarks_back() -> None:
     async def test(store: Store) -> None:
         async def write() -> None:
