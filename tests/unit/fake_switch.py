@@ -22,10 +22,12 @@ def port(number: int, name: str) -> bytes:
 class FakeSwitch:
     """Connects at once; ``handshake`` answers until the controller has all it wants to know."""
 
-    def __init__(self, address: tuple[str, int], datapath_id: int, ports: dict[int, str]) -> None:
+    def __init__(
+        self, address: tuple[str, int], datapath_id: int, ports: dict[int, str], versions: int = 1 << 6
+    ) -> None:
         self.socket = socket.create_connection(address, timeout=10)
         self.datapath_id, self.ports = datapath_id, ports
-        self.send(message(HELLO, 1, struct.pack("!HHI", 1, 8, 1 << 6)))
+        self.send(message(HELLO, 1, struct.pack("!HHI", 1, 8, versions)))
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -61,13 +63,15 @@ class FakeSwitch:
     def port_status(self, reason: int, number: int, name: str) -> None:
         self.send(message(PORT_STATUS, 0, struct.pack("!B7x", reason) + port(number, name)))
 
-    def drain(self) -> None:
-        """Read until the controller hangs up."""
+    def drain(self) -> list[tuple[int, bytes]]:
+        """(type, body) of all there is until the controller hangs up."""
+        answers = []
         try:
             while True:
-                self.receive()
+                kind, _, body = self.receive()
+                answers.append((kind, body))
         except (EOFError, ConnectionError):
-            pass
+            return answers
 
     def close(self) -> None:
         self.socket.close()

@@ -160,3 +160,13 @@ def test_a_peer_that_does_not_speak_openflow_is_sent_away_and_harms_no_one(contr
     finally:
         stranger.close()
     switch()
+
+
+def test_a_switch_without_openflow_1_5_is_told_so_and_sent_away(controller, switch):
+    old = FakeSwitch(controller.address, 1, {}, versions=1 << 4)
+    try:
+        answers = old.drain()
+    finally:
+        old.close()
+    assert any(kind == ERROR and b"no compatible version" in body for kind, body in answers)
+    switch()
