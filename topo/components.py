@@ -47,17 +47,17 @@ class Component:
         self.name, self.argv, self.log_file = name, list(argv), log_file
         self._log, self._supervised, self._returned = log, supervised, returned
         self._state = threading.Condition()
-        self._ready = self._wanted = self._dead = self._stopping = False
+        self._ready = self._wanted = self._dead = self._given_up = self._stopping = False
         self._deaths = self._lives = 0
         self._process: subprocess.Popen[str] | None = None
-        self._last: collections.deque[str] = collections.deque(maxlen=8)
+        self._last: collections.deque[str] = collections.deque(maxlen=3)
         self._thread = threading.Thread(target=self._run, name=f"component-{name}", daemon=True)
 
     @property
     def alive(self) -> bool:
         """Whether it serves now."""
         with self._state:
-            return self._ready and not self._dead
+            return self._ready
 
     @property
     def pid(self) -> int | None:
@@ -72,8 +72,8 @@ class Component:
     def wait_ready(self, timeout: float = START_TIMEOUT) -> None:
         """Until it serves; ComponentError with its last lines when it ends or takes too long."""
         with self._state:
-            came = self._state.wait_for(lambda: self._ready or self._dead, timeout)
-            if self._ready and not self._dead:
+            came = self._state.wait_for(lambda: self._ready or self._given_up, timeout)
+            if self._ready:
                 return
         how = "ended while starting" if came else f"was not ready after {timeout:g} s"
         raise ComponentError(f"{self.name} {how}: {self.last_words()} (log: {self.log_file})")
@@ -92,7 +92,7 @@ class Component:
         if not self._dead:
             self.kill()
         with self._state:
-            self._wanted, self._dead, self._ready, self._deaths = True, False, False, 0
+            self._wanted, self._dead, self._given_up, self._deaths = True, False, False, 0
             self._state.notify_all()
         self.wait_ready(timeout)
 
@@ -128,6 +128,7 @@ class Component:
                 if not asked:
                     more = f" ({self.last_words()}); starting it again in {pause:g} s" if again else ""
                     self._log(f"{self.name} ended {how}{more or ': ' + self.last_words()}")
+                self._given_up = not again
                 self._state.notify_all()
                 if again:
                     self._deaths += 1
@@ -159,7 +160,10 @@ class Component:
             for line in process.stdout:
                 if line.strip() == READY:
                     if self._lives > 1:
-                        self._returned()
+                        try:
+                            self._returned()
+                        except PodwireError as error:
+                            self._log(f"{self.name} serves again, but: {error}")
                     with self._state:
                         self._ready = True
                         self._state.notify_all()

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from controller.api.client import Client
-from controller.api.errors import NotSettled, Unreachable, UserError
+from controller.api.errors import NotSettled, Unreachable, UsageError, UserError
 from controller.api.manifests import Document, check, load
 from controller.api.objects import Obj
 from controller.api.wiring import ANNOTATION
@@ -34,7 +34,7 @@ from topo.config import ClusterConfig
 from topo.hosts import HostHandle, Node, Outside, Pod
 from topo.kubelet import Kubelet
 from topo.lab_components import LabComponents
-from topo.lab_state import API, LOGS, RUNTIME, Control, LabState, Verbs
+from topo.lab_state import API, LOGS, RUNTIME, Control, LabState, Verbs, is_asked
 from topo.network import Network
 from topo.network_parts import EndHost
 from topo.nodes import addresses, node_object
@@ -78,6 +78,7 @@ class Lab:
             supervised=supervised,
             log=log,
             reconnect=lambda: self.network.connect(),
+            bridges_back=lambda: self.network.forget_gateway(),
         )
 
     # -- life
@@ -96,13 +97,15 @@ class Lab:
         _allow_many_files()
         for directory in (self.run_dir, self.run_dir / LOGS):
             directory.mkdir(mode=0o700, exist_ok=True)
+        if is_asked(self.run_dir):
+            raise UsageError("a lab runs in this sandbox already; another lab needs a sandbox of its own")
         for left in self.run_dir.glob("*.db*"):  # of an earlier lab in this sandbox
             left.unlink()
         self._log(f"datapath: {self.ovs.datapath}")
         self.components.start()
         self._undo.append(self.ovs.stop)
         self.ovs.start()
-        self.network = Network(self.plan, self.ovs)
+        self.network = Network(self.plan, self.ovs, inside=self._inside_pod)
         self._undo.append(self.network.stop)
         self.network.build()
         self.network.start()
@@ -117,6 +120,7 @@ class Lab:
             [node.name for node in self.plan.nodes],
             self.run_dir / RUNTIME,
             log=self._log,
+            logs=self.run_dir / LOGS,
         )
         self._undo.append(self.kubelet.stop)
         self.kubelet.start()
@@ -283,6 +287,19 @@ class Lab:
                 hosts=self.network.describe(),
                 links=self.links(),
             ).save(self.run_dir)
+
+    def _inside_pod(self, name: str) -> list[str]:
+        """The command that enters a pod's mount and UTS namespaces, for Mininet's shell."""
+        for _ in range(2):
+            for running in self.runtime.containers():
+                if pod_host_name(running["namespace"], running["pod"]) != name:
+                    continue
+                if running["box"] is not None:
+                    return ["nsenter", "--mount", "--uts", "--target", str(running["box"]), "--"]
+                # A light image has no namespaces of its own until something runs in it
+                self.runtime.run(running["pod"], ["true"], namespace=running["namespace"])
+                break
+        return []
 
     def _pod(self, obj: Obj) -> Pod:
         metadata = obj["metadata"]

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from controller.api.errors import UserError
+from controller.api.errors import PodwireError, UserError
 from topo.components import BACK_OFF, Component, python
 from topo.lab_state import API, LOGS, RUNTIME, STORE
 from topo.network import OPENFLOW_LISTENER
@@ -19,7 +19,10 @@ VSWITCHD = "vswitchd"
 
 
 class LabComponents:
-    """apiserver, runtime, kubeproxy and vswitchd. ``reconnect`` is called when a kubeproxy serves again."""
+    """apiserver, runtime, kubeproxy and vswitchd.
+
+    ``reconnect`` is called when a kubeproxy serves again, ``bridges_back`` when a vswitchd does.
+    """
 
     def __init__(
         self,
@@ -30,7 +33,9 @@ class LabComponents:
         supervised: bool,
         log: Callable[[str], None],
         reconnect: Callable[[], None],
+        bridges_back: Callable[[], None],
     ) -> None:
+        self._bridges_back = bridges_back
         self._ovs, self._supervised, self._log = ovs, supervised, log
         self._state = threading.Condition()
         self._down = self._stopping = False
@@ -40,7 +45,7 @@ class LabComponents:
             "runtime": ("topo.runtime", "serve", "--socket", run_dir / RUNTIME, "--dir", run_dir / "pods"),
             "kubeproxy": (
                 "controller.kubeproxy.app", "--api", run_dir / API, "--listen", OPENFLOW_LISTENER,
-                "--backend", controller,
+                "--backend", controller, "--timing", run_dir / LOGS / "kubeproxy-timing.jsonl",
             ),
         }  # fmt: skip
         self._components = {
@@ -94,6 +99,7 @@ class LabComponents:
             return
         self.kill(name)
         self._ovs.restart_vswitchd()
+        self._bridges_back()
         with self._state:
             self._down = False
             self._state.notify_all()
@@ -130,4 +136,8 @@ class LabComponents:
                 if self._state.wait_for(lambda: self._stopping, pause):
                     return
             deaths += 1
-            self._ovs.restart_vswitchd()
+            try:
+                self._ovs.restart_vswitchd()
+                self._bridges_back()
+            except PodwireError as error:
+                self._log(str(error))

@@ -45,6 +45,7 @@ class LabState:
     def save(self, run_dir: Path) -> None:
         """Replace it at once: a reader sees the old or the new."""
         new = run_dir / (STATE + ".new")
+        new.touch(mode=0o600)
         new.write_text(json.dumps(asdict(self)), encoding="utf-8")
         new.replace(run_dir / STATE)
 
@@ -80,11 +81,11 @@ class Control:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            with connection, connection.makefile("rw", encoding="utf-8") as lines:
+            with connection, connection.makefile("r", encoding="utf-8") as lines:
                 connection.settimeout(60)
                 try:
-                    lines.write(json.dumps(self._answer(lines.readline())) + "\n")
-                    lines.flush()
+                    if line := lines.readline():
+                        connection.sendall(json.dumps(self._answer(line)).encode() + b"\n")
                 except OSError:
                     pass  # the asker went away
 
@@ -99,6 +100,12 @@ class Control:
             return {"error": str(error)}
         except (ValueError, KeyError, TypeError) as error:
             return {"error": f"not understood: {error}"}
+
+
+def is_asked(run_dir: Path) -> bool:
+    """Whether a lab's process listens there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        return connection.connect_ex(str(run_dir / CONTROL)) == 0
 
 
 def ask(run_dir: Path, verb: str, **arguments: Any) -> Any:

@@ -8,6 +8,7 @@ is ``topo.network``'s matter.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import re
 import socket
@@ -51,6 +52,8 @@ class Workbench:
         make = netns.socket if netns else socket.socket
         self.rtnetlink = Rtnetlink(make(socket.AF_NETLINK, socket.SOCK_RAW, 0))
         self._datagram = make(socket.AF_INET, socket.SOCK_DGRAM, 0)
+        self.indexes = itertools.count(1000)
+        """Interface numbers for the far ends of links: never their peers' (``rtnetlink.veth`` says why)."""
 
     def index(self, interface: str) -> int:
         """The interface's number in this namespace; OSError when there is none of that name."""

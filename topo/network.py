@@ -7,9 +7,10 @@ and its lists are replaced, not changed, so that readers need none.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
@@ -17,14 +18,14 @@ from typing import Any
 from mininet.net import Mininet
 from mininet.topo import Topo
 
-from controller.api.wiring import FABRIC_MAC, mac_of
+from controller.api.wiring import FABRIC_MAC, GATEWAY, mac_of
 from topo.links import QUIET, Workbench, set_sysctls, shape
 from topo.netns import Netns
 from topo.network_parts import EndHost, Fabric, LabIntf, NetnsHost, NodeBridge, NodeHost, PodHost, Wire
 from topo.node_nft import finish, load_rules, rules
 from topo.ovs import PrivateOvs
 from topo.plan import FABRIC, FABRIC_ADDRESS, HOST_INTERFACE, NodePlan, Plan
-from topo.rtnetlink import delete_links
+from topo.rtnetlink import delete_links, forget_neighbour
 
 OPENFLOW_LISTENER = "tcp:127.0.0.1:6653"
 _SAME_LISTENER = "tcp:127.0.0.1"
@@ -73,7 +74,11 @@ class ClusterTopo(Topo):  # type: ignore[misc]
 class Network(Mininet):  # type: ignore[misc]
     """The running network. ``build`` needs no Open vSwitch, ``start`` does."""
 
-    def __init__(self, plan: Plan, ovs: PrivateOvs) -> None:
+    def __init__(
+        self, plan: Plan, ovs: PrivateOvs, *, inside: Callable[[str], Sequence[str]] = lambda name: ()
+    ) -> None:
+        """``inside`` says by which command Mininet's shell of a pod gets into its other namespaces."""
+        self.inside = inside
         self.plan, self.ovs, self.lock = plan, ovs, threading.RLock()
         self._targets = itertools.cycle([OPENFLOW_LISTENER, _SAME_LISTENER])
         self.hosts: list[NetnsHost]
@@ -145,7 +150,7 @@ class Network(Mininet):  # type: ignore[misc]
                     bridge = self.plan.node(pod.node).bridge
                     host = self.addHost(
                         pod.name, cls=PodHost, netns=netns, address=pod.address, node=pod.node,
-                        interface=pod.interface, offload=self.plan.config.offload,
+                        interface=pod.interface, inside=self.inside, offload=self.plan.config.offload,
                     )  # fmt: skip
                     made.append(pod.name)
                     self.addLink(
@@ -192,6 +197,22 @@ class Network(Mininet):  # type: ignore[misc]
             finish(load_rules(host.netns, rules(new)))
             host.readdress(new)
             self[FABRIC].readdress(name, old, new)
+
+    def forget_gateway(self) -> None:
+        """Let every host ask anew where the gateway is; for when the bridges were away.
+
+        Who asked meanwhile is told "host unreachable" after three seconds, and with it whoever joined the
+        question since, although the bridge answers again.
+        """
+        with self.lock:
+            for host in self.hosts:
+                bench = Workbench(host.netns)
+                try:
+                    for intf in host.intfList():
+                        with contextlib.suppress(FileNotFoundError):
+                            bench.rtnetlink.run([forget_neighbour(bench.index(str(intf)), GATEWAY)])
+                finally:
+                    bench.close()
 
     def stop(self) -> None:
         """Mininet's way, without its process for each link; the lab's namespaces are gone at return."""

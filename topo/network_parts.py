@@ -8,7 +8,7 @@ How the parts of a cluster are put together is ``topo.network``'s matter.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -141,9 +141,20 @@ class EndHost(NetnsHost):
 class PodHost(EndHost):
     """A pod's network: never wired again, so its sockets are let go (three descriptors a pod are many)."""
 
-    def __init__(self, name: str, *, node: str, interface: str, **params: Any) -> None:
-        self.node, self.interface = node, interface
+    def __init__(
+        self,
+        name: str,
+        *,
+        node: str,
+        interface: str,
+        inside: Callable[[str], Sequence[str]],
+        **params: Any,
+    ) -> None:
+        self.node, self.interface, self._inside = node, interface, inside
         super().__init__(name, **params)
+
+    def enter_argv(self) -> list[str]:
+        return list(self._inside(self.name))
 
     def config(self, **params: Any) -> dict[str, Any]:
         try:
@@ -242,12 +253,17 @@ class Wire(Link):  # type: ignore[misc]
         deleteIntfs: bool = True,  # noqa: N803
     ) -> None:
         """Mininet's own hook for another type of link."""
-        ends = [
-            End(name=name, mac=mac, netns=node.netns.fd if isinstance(node, NetnsHost) else None)
+        near, far = (
+            End(
+                name=name,
+                mac=mac,
+                netns=node.netns.fd if isinstance(node, NetnsHost) else None,
+                index=next(node2.bench.indexes) if node is node2 else 0,
+            )
             for name, mac, node in ((intfname1, addr1, node1), (intfname2, addr2, node2))
-        ]
+        )
         bench = next((node.bench for node in (node2, node1) if isinstance(node, NodeBridge)), node1.bench)
-        bench.rtnetlink.run([veth(ends[1], ends[0])])
+        bench.rtnetlink.run([veth(far, near)])
 
 
 class NodeBridge(LazyShell, OVSSwitch):  # type: ignore[misc]

@@ -6,8 +6,9 @@ Two things a bridge cannot do for a host that talks to itself or must be answere
    node ports to NODE_PORT_VIRTUAL, where the bridge's NodePort flows wait (kube-proxy does the same with
    its KUBE-NODEPORTS jump from nat OUTPUT; localhost needs ``route_localnet`` there too).
 2. A refusal is sent by the node's kernel, as with the real kube-proxy's REJECT rules: the bridge hands the
-   packet over unchanged, the refuse chain answers: a TCP RST comes from the virtual IP, an ICMP port
-   unreachable from the node itself (as on a real node). No controller takes part.
+   packet over unchanged and the refuse chain answers as the address that was asked, with a TCP RST or an
+   ICMP port unreachable. No controller takes part. The chain hooks ingress, before routing: further on the
+   kernel would not answer the node itself (its own address comes in as source) nor speak as a virtual IP.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def rules(node: IPv4Address) -> str:
     """The whole table for a node with that address; loading it again replaces it."""
     ports = f"{NODE_PORTS.start}-{NODE_PORTS.stop - 1}"
     own = f"ip daddr {{ 127.0.0.0/8, {node} }} meta l4proto {{ tcp, udp, sctp }} th dport {ports}"
-    virtual = f'iifname "{HOST_INTERFACE}" ip daddr {{ {SERVICE_NET}, {NODE_PORT_VIRTUAL} }}'
+    virtual = f"ip daddr {{ {SERVICE_NET}, {NODE_PORT_VIRTUAL} }}"
     return f"""\
 table ip podwire
 delete table ip podwire
@@ -49,8 +50,12 @@ table ip podwire {{
     type nat hook postrouting priority srcnat; policy accept;
     oifname "{HOST_INTERFACE}" ip saddr 127.0.0.0/8 snat to {node}
   }}
+}}
+table netdev podwire
+delete table netdev podwire
+table netdev podwire {{
   chain refuse {{
-    type filter hook prerouting priority raw; policy accept;
+    type filter hook ingress device "{HOST_INTERFACE}" priority 0; policy accept;
     {virtual} meta l4proto tcp reject with tcp reset
     {virtual} reject with icmp port-unreachable
   }}
@@ -77,5 +82,5 @@ def finish(process: subprocess.Popen[str]) -> None:
     if process.wait():
         raise MachineError(
             f"nft cannot load the rules of a node ({said.strip()}): nftables 1.0 and a kernel with"
-            " CONFIG_NFT_NAT and CONFIG_NFT_REJECT are needed"
+            " CONFIG_NFT_NAT and CONFIG_NFT_REJECT_NETDEV are needed"
         )

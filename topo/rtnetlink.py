@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE = 16, 17, 20, 21, 24, 25
+RTM_DELNEIGH = 29
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x100, 0x400
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO = 1, 3, 4, 18
 IFLA_GROUP, IFLA_NET_NS_FD, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 27, 28, 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
+NDA_DST = 1
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
 RTNH_F_ONLINK = 4
 RT_TABLE_MAIN, RTPROT_BOOT, RTN_UNICAST = 254, 3, 1
@@ -30,6 +32,7 @@ NLMSG_ERROR = 2
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
 _IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, dst, src, tos, table, protocol, scope, type, flags
 
 
@@ -50,6 +53,8 @@ class End:
     name: str
     mac: str
     netns: int | None = None
+    index: int = 0
+    """The interface's number there; 0 lets the kernel choose (2 in a new namespace)."""
 
 
 def _attr(kind: int, data: bytes) -> bytes:
@@ -67,10 +72,14 @@ def _end(end: End) -> bytes:
 
 
 def veth(one: End, other: End) -> Request:
-    """A new pair, both ends down, each made where it belongs (nothing is moved afterwards)."""
+    """A new pair, both ends down, each made where it belongs (nothing is moved afterwards).
+
+    Only ``one`` can have an index of its own. Give it one that ``other`` has not: of a device whose number
+    is its peer's the kernel thinks that it has none, and takes up to a second to notice that it is up.
+    """
     peer = _attr(VETH_INFO_PEER, _IFINFO.pack(0, 0, 0, 0, 0) + _end(other))
     info = _attr(IFLA_INFO_KIND, b"veth\0") + _attr(IFLA_INFO_DATA, peer)
-    body = _IFINFO.pack(0, 0, 0, 0, 0) + _end(one) + _attr(IFLA_LINKINFO, info)
+    body = _IFINFO.pack(0, 0, one.index, 0, 0) + _end(one) + _attr(IFLA_LINKINFO, info)
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"link {one.name} to {other.name}")
 
 
@@ -129,6 +138,12 @@ def route(
     if delete:
         return Request(RTM_DELROUTE, 0, body, f"delete {name}")
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, name)
+
+
+def forget_neighbour(index: int, value: IPv4Address) -> Request:
+    """Forget what ARP found out, or is still finding out, about an address on a link."""
+    body = _NEIGHBOUR.pack(socket.AF_INET, index, 0, 0, 0) + _attr(NDA_DST, value.packed)
+    return Request(RTM_DELNEIGH, 0, body, f"forget neighbour {value}")
 
 
 class Rtnetlink:

@@ -66,6 +66,7 @@ def flows(net: Network, name: str) -> list[str]:
     return [
         f"priority=9,arp,arp_op=1,arp_tpa=169.254.1.1,actions={answer}",
         f"priority=9,ip,nw_dst={node.address},actions=set_field:{node.mac}->eth_dst,dec_ttl,output:{host}",
+        f"priority=10,ip,in_port={host},nw_dst={node.address},actions=set_field:{node.mac}->eth_dst,in_port",
         f"priority=9,ip,in_port={host},nw_dst={CLUSTER_IP},actions=set_field:{node.mac}->eth_dst,in_port",
         f"priority=8,ip,nw_dst={CLUSTER_IP},actions=set_field:{node.mac}->eth_dst,output:{host}",
         f"priority=8,ip,in_port={host},nw_dst={LOCAL_NODE_PORT},actions=drop",
@@ -154,7 +155,7 @@ def test_outside_nobody_routes_to_cluster_ips_and_the_router_says_so(net: Networ
     assert "From 192.168.49.1 icmp_seq=1 Destination Net Unreachable" in said
 
 
-def test_a_nodes_kernel_refuses_what_the_bridge_hands_over_tcp_with_the_cluster_ip_as_source(
+def test_a_nodes_kernel_refuses_what_the_bridge_hands_over_with_the_cluster_ip_as_source(
     net: Network, plugged: list[str]
 ) -> None:
     with uplinks(net, "node1-p2") as capture:
@@ -163,11 +164,12 @@ def test_a_nodes_kernel_refuses_what_the_bridge_hands_over_tcp_with_the_cluster_
     answers = [p.data for p in capture.packets if is_ip(p.data) and p.direction == "out"]
     reset, unreachable = answers[0], answers[-1]
     assert (ip_source(reset), reset[23], reset[47] & 0x04) == (CLUSTER_IP, 6, 4)
-    assert (ip_source(unreachable), *unreachable[34:36]) == (NODE1, 3, 3)
+    assert (ip_source(unreachable), *unreachable[34:36]) == (CLUSTER_IP, 3, 3)
 
 
 def test_a_nodes_kernel_refuses_its_own_connections_too(net: Network) -> None:
     assert "refused" in run(net, "node1", f"busybox nc -w 5 {CLUSTER_IP} 80 </dev/null 2>&1")
+    assert "refused" in run(net, "node1", f"dig +tries=1 +time=5 @{CLUSTER_IP} x.")
 
 
 def ip_source(data: bytes) -> str:

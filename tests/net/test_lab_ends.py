@@ -1,0 +1,89 @@
+"""Labs that fail to start, break in the middle, or mend themselves: what is left. Each test has its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from controller.api.errors import UsageError
+from tests.net.test_lab import SERVICE, WEB, answer
+from topo.components import ComponentError
+from topo.lab import ClusterConfig, Lab
+
+NODE1 = "192.168.49.2"
+TWO = ClusterConfig(nodes=2)
+
+
+def test_a_component_that_cannot_start_fails_the_lab_with_its_last_words_and_leaves_nothing() -> None:
+    before = places()
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 6653))
+        taken.listen()
+        with pytest.raises(ComponentError, match=r"kubeproxy ended while starting: .*in use"):
+            Lab(TWO).start()
+    assert places() == before
+    with Lab(TWO) as lab:
+        lab.settle()
+        with pytest.raises(UsageError, match="a lab runs in this sandbox already"):
+            Lab(TWO).start()
+        lab.settle()
+    assert places() == before
+
+
+def test_an_exception_in_the_middle_of_a_lab_leaves_nothing() -> None:
+    before = places()
+    with pytest.raises(RuntimeError, match="in the lesson"), Lab(TWO):
+        raise RuntimeError("in the lesson")
+    assert places() == before
+
+
+def places() -> tuple[list[str], list[str], list[str]]:
+    """Processes, namespaces and links of the sandbox (Open vSwitch's own taps end with it)."""
+    ours = subprocess.run(["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    links = subprocess.run(["ip", "-br", "link", "show", "type", "veth"], capture_output=True, text=True)
+    processes = [line for line in ours.stdout.splitlines() if not line.startswith("ps ")]
+    return processes, [path.name for path in Path("/run/netns").iterdir()], links.stdout.split()
+
+
+def test_a_supervised_lab_starts_again_what_dies_and_says_so() -> None:
+    said = Said()
+    with Lab(TWO, log=said, supervised=True) as lab:
+        lab.apply(WEB, SERVICE)
+        lab.settle()
+        for line in subprocess.run(
+            ["ps", "-eo", "pid,args"], capture_output=True, text=True
+        ).stdout.splitlines():
+            if "controller.kubeproxy.app" in line or "ovs-vswitchd" in line.split()[1]:
+                os.kill(int(line.split()[0]), signal.SIGKILL)
+        said.wait(lambda line: line.startswith("kubeproxy ended by signal 9"))
+        said.wait(lambda line: line.startswith("ovs-vswitchd ended; starting it again"))
+        lab.components.wait_ready("kubeproxy")
+        for _ in range(100):
+            if name := answer(lab, NODE1):
+                break
+        assert name.startswith("web-")
+
+
+class Said:
+    """What the lab logged, with a way to wait for it."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._news = threading.Condition()
+
+    def __call__(self, line: str) -> None:
+        with self._news:
+            self._lines.append(line)
+            self._news.notify_all()
+
+    def wait(self, wanted: Callable[[str], bool]) -> None:
+        with self._news:
+            assert self._news.wait_for(lambda: any(map(wanted, self._lines)), 20), self._lines
