@@ -1,12 +1,14 @@
 """Package metadata; ``./lab`` reads the dependencies from here."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 setup(
     name="podwire",
     version="0.1.0",
     description="Kubernetes Services, packet by packet: a Mininet lab with an OpenFlow kube-proxy",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

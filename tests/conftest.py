@@ -49,6 +49,8 @@ def _meets_net(argument: str, config: pytest.Config) -> bool:
 
 def _again(arguments: list[str]) -> NoReturn:
     _private_tmp()
+    # Not a lab: `./lab down` in a test finds the labs the tests start, and no other.
+    (sandbox.run_dir() / "lab.json").unlink()
     os.execv(arguments[0], arguments)
 
 
