@@ -298,8 +298,9 @@ class Switch:
             self.report(version)
 
     def _say_waiting(self, waiting: list[str]) -> list[str]:
+        known = set(self._waiting)
         for sentence in waiting:
-            if sentence not in self._waiting:
+            if sentence not in known:
                 LOG.info("%s: waiting: %s", self.node, sentence)
         return waiting
 
