@@ -149,6 +149,7 @@ a pod reaches a hostNetwork endpoint on another node through a ClusterIP | pod/a
 a node reaches a hostNetwork endpoint on another node through a ClusterIP | node1 | svc/host:80/tcp | host-0
 a node reaches its own hostNetwork endpoint through a ClusterIP | node2 | svc/host:80/tcp | host-0 | hairpin
 a ClusterIP is not reachable from outside | client1 | svc/web:80/tcp | unreachable
+a ClusterIP that no Service has does not answer | pod/alice | 10.96.0.99:80/tcp | dropped
 a ClusterIP answers no ping | pod/alice | svc/web/icmp | dropped
 """)
 

@@ -77,7 +77,8 @@ class FieldMatch(NamedTuple):
             return f"{self.field.name}={self.field.show(self.value)}"
         if self.field.show is _ipv4:
             return f"{self.field.name}={_ipv4(self.value)}/{self.mask.bit_count()}"
-        return f"{self.field.name}={self.field.show(self.value)}/{self.field.show(self.mask)}"
+        show = _hexadecimal if self.field.show is _decimal else self.field.show
+        return f"{self.field.name}={show(self.value)}/{show(self.mask)}"
 
 
 class Part(NamedTuple):

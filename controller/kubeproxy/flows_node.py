@@ -20,6 +20,8 @@ from controller.kubeproxy.fields import (
     ETH_SRC,
     ICMP_TYPE,
     IN_PORT,
+    UDP,
+    UDP_DST,
     Field,
     FieldMatch,
     Part,
@@ -28,7 +30,7 @@ from controller.kubeproxy.fields import (
     proto,
 )
 from controller.kubeproxy.flow import Flow
-from controller.kubeproxy.flows_routing import GATEWAY_MAC, flows_of_routing, network
+from controller.kubeproxy.flows_routing import GATEWAY_MAC, flows_of_routing, network, prefixes
 from controller.kubeproxy.node import Node
 from controller.kubeproxy.pipeline import (
     ARP_RESPONDER,
@@ -41,6 +43,7 @@ from controller.kubeproxy.pipeline import (
     FROM_NODE,
     FROM_UPLINK,
     HIGH,
+    LAST,
     LOW,
     MISS,
     NEEDS_SNAT,
@@ -273,4 +276,22 @@ def _service_lb(node: Node) -> Iterator[Flow]:
         node.cause,
         "A ClusterIP is no host: it answers no ping, as with kube-proxy's iptables mode.",
     )
+    yield Flow(
+        SERVICE_LB,
+        LAST,
+        (ip, network(family.dst, wiring.SERVICE_NET)),
+        (),
+        node.cause,
+        "A ClusterIP that no Service has: dropped before it is tracked, as in kube-proxy's nftables mode, or "
+        "a client that keeps its port would never reach a Service that gets the address later.",
+    )
+    for value, mask in prefixes(wiring.NODE_PORTS):
+        yield Flow(
+            SERVICE_LB,
+            LOW,
+            (ip, proto(UDP), TO_NODE_PORT(), FieldMatch(UDP_DST, value, mask)),
+            (SetField(EP_STATE(EP_NONE)), GoTo("L3Forwarding")),
+            node.cause,
+            "A NodePort that no Service has: the node refuses; untracked, so that it works once one has it.",
+        )
     yield Flow(SERVICE_LB, MISS, (), (GoTo("L3Forwarding"),), node.cause, "Not to a Service.")

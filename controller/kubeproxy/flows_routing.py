@@ -50,6 +50,17 @@ def network(field: Field, net: object) -> FieldMatch:
     return FieldMatch(field, int(net.network_address), int(net.netmask))  # type: ignore[attr-defined]
 
 
+def prefixes(ports: range) -> Iterator[tuple[int, int]]:
+    """A range of ports as the fewest (value, mask) that cover exactly it."""
+    port = ports.start
+    while port < ports.stop:
+        size = port & -port
+        while port + size > ports.stop:
+            size //= 2
+        yield port, 0xFFFF & ~(size - 1)
+        port += size
+
+
 def flows_of_routing(node: Node) -> list[Flow]:
     """L3Forwarding to Output, for one node."""
     return [flow for step in (_routing, _snat_mark, _snat, _output) for flow in step(node)]

@@ -68,7 +68,7 @@ MARK_HAIRPIN = Part(CT_MARK, 6, 1, "Hairpin", "returns to where it came from: le
 MARKS = (MARK_SERVICE, MARK_SNAT, MARK_HAIRPIN)
 
 # Priorities: within a table, the higher is looked at first.
-HIGH, NORMAL, LOW, MISS = 210, 200, 190, 0
+HIGH, NORMAL, LOW, LAST, MISS = 210, 200, 190, 180, 0
 
 
 def endpoint_ip(family: Family) -> Part:

@@ -99,6 +99,26 @@ def test_a_refused_datagram_leaves_no_connection_behind(
     assert world.connect(sender, target, port, "udp", 10001).by == "far-0"
 
 
+@pytest.mark.parametrize(
+    ("target", "port", "expect"), [("10.96.0.99", 80, "dropped"), ("node1", 32000, "refused")]
+)
+def test_who_asked_by_udp_before_there_was_a_service_is_served_when_there_is_one(
+    world: World, target: str, port: int, expect: str
+) -> None:
+    """One client port all the time: a tracked connection would keep it from the Service for ever."""
+    assert world.connect("pod/bob", target, port, "udp", 10001).kind == expect
+    service = packets.service("far", "10.96.0.99", 32000)
+    service["metadata"]["name"] = "late"
+    world.tell("ADDED", service)
+    far = endpoint_object(world.host("pod/far-0").address, "node2")
+    endpoints = slice_object("late", service["spec"]["ports"], [far])
+    world.tell("ADDED", endpoints)
+    world.sync()
+    assert world.connect("pod/bob", target, port, "udp", 10001).by == "far-0"
+    world.tell("DELETED", service)
+    world.tell("DELETED", endpoints)
+
+
 def test_an_established_connection_outlives_its_endpoint_and_new_ones_go_elsewhere(world: World) -> None:
     alice, service = world.host("pod/alice"), world.resolve("svc/web")
     port = next(

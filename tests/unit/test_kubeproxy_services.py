@@ -13,6 +13,7 @@ from controller.kubeproxy import proxier as proxier_module
 from controller.kubeproxy.balance import DP_HASH_MOST, SLOTS, shares
 from controller.kubeproxy.explain import explain_flows
 from controller.kubeproxy.fields import IPV4, IPV6
+from controller.kubeproxy.flows_routing import prefixes
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.services import Endpoint, ServicePortName, merge, service_ports
 from controller.kubeproxy.topology import categorize, usable
@@ -122,6 +123,16 @@ def test_every_endpoint_gets_its_share(count: int) -> None:
     if method == "dp_hash" and count & (count - 1):
         assert sum(weights) == SLOTS
         assert min(bucket.weight for bucket in buckets) == 1
+
+
+@given(st.integers(0, 65536), st.integers(0, 65536))
+def test_prefixes_cover_exactly_their_range(start: int, stop: int) -> None:
+    covered = [
+        port
+        for value, mask in prefixes(range(max(1, start), stop))
+        for port in range(value, value + (0xFFFF & ~mask) + 1)
+    ]
+    assert covered == list(range(max(1, start), stop))
 
 
 @pytest.mark.parametrize("services", [1, 200])
