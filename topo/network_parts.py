@@ -18,7 +18,7 @@ from mininet.node import Host, Node, OVSSwitch
 from controller.api.wiring import GATEWAY, mac_of
 from topo.links import HOST, QUIET, Workbench, set_sysctls
 from topo.netns import Netns
-from topo.node_nft import NODE_SYSCTLS, load_rules, rules
+from topo.node_nft import NODE_SYSCTLS, load_rules, own_refusals, rules
 from topo.ovs import PrivateOvs
 from topo.plan import FABRIC_ADDRESS, HOST_INTERFACE, NodePlan, Plan
 from topo.rtnetlink import End, Request, address, link_up, route, veth
@@ -170,7 +170,9 @@ class NodeHost(EndHost):
 
     def config(self, **params: Any) -> dict[str, Any]:
         self.nft: subprocess.Popen[str] = load_rules(self.netns, rules(self.address))
-        return super().config(**params)
+        done = super().config(**params)
+        self.bench.rtnetlink.run(own_refusals())
+        return done
 
 
 class Fabric(NetnsHost):

@@ -6,20 +6,21 @@ Two things a bridge cannot do for a host that talks to itself or must be answere
    node ports to NODE_PORT_VIRTUAL, where the bridge's NodePort flows wait (kube-proxy does the same with
    its KUBE-NODEPORTS jump from nat OUTPUT; localhost needs ``route_localnet`` there too).
 2. A refusal is sent by the node's kernel, as with the real kube-proxy's REJECT rules: the bridge hands the
-   packet over unchanged and the refuse chain answers as the address that was asked, with a TCP RST or an
-   ICMP port unreachable. No controller takes part. The chain hooks ingress, before routing: further on the
-   kernel would not answer the node itself (its own address comes in as source) nor speak as a virtual IP.
+   packet over unchanged and the refuse chain answers, with a TCP RST from the address that was asked, or an
+   ICMP port unreachable from the node. No controller takes part. (``reject`` at ingress would do without the
+   routes below, but Debian's kernels lack CONFIG_NFT_REJECT_NETDEV.)
 """
 
 from __future__ import annotations
 
 import subprocess
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from controller.api.errors import MachineError
 from controller.api.wiring import NODE_PORT_VIRTUAL, NODE_PORTS, SERVICE_NET
 from topo.netns import Netns
 from topo.plan import HOST_INTERFACE
+from topo.rtnetlink import RT_TABLE_LOCAL, RT_TABLE_MAIN, Request, local_route, rule
 
 NODE_SYSCTLS = {
     "net/ipv4/ip_forward": "0",
@@ -37,7 +38,7 @@ def rules(node: IPv4Address) -> str:
     """The whole table for a node with that address; loading it again replaces it."""
     ports = f"{NODE_PORTS.start}-{NODE_PORTS.stop - 1}"
     own = f"ip daddr {{ 127.0.0.0/8, {node} }} meta l4proto {{ tcp, udp, sctp }} th dport {ports}"
-    virtual = f"ip daddr {{ {SERVICE_NET}, {NODE_PORT_VIRTUAL} }}"
+    virtual = f'iifname "{HOST_INTERFACE}" ip daddr {{ {SERVICE_NET}, {NODE_PORT_VIRTUAL} }}'
     return f"""\
 table ip podwire
 delete table ip podwire
@@ -50,17 +51,28 @@ table ip podwire {{
     type nat hook postrouting priority srcnat; policy accept;
     oifname "{HOST_INTERFACE}" ip saddr 127.0.0.0/8 snat to {node}
   }}
-}}
-table netdev podwire
-delete table netdev podwire
-table netdev podwire {{
   chain refuse {{
-    type filter hook ingress device "{HOST_INTERFACE}" priority 0; policy accept;
+    type filter hook prerouting priority raw; policy accept;
     {virtual} meta l4proto tcp reject with tcp reset
     {virtual} reject with icmp port-unreachable
   }}
 }}
 """
+
+
+def own_refusals() -> list[Request]:
+    """What the kernel needs to send the node itself an ICMP port unreachable.
+
+    It speaks then as the virtual address (the one who asked is local), and only addresses of its own may
+    be a source. So they are local, for that check alone: what goes to them asks the main table first.
+    """
+    ranges = [SERVICE_NET, IPv4Network(f"{NODE_PORT_VIRTUAL}/32")]
+    return [
+        *(rule(5, RT_TABLE_MAIN, to=to) for to in ranges),
+        rule(10, RT_TABLE_LOCAL),
+        rule(0, RT_TABLE_LOCAL, delete=True),
+        *(local_route(1, to) for to in ranges),
+    ]
 
 
 def load_rules(netns: Netns, text: str) -> subprocess.Popen[str]:
@@ -82,5 +94,5 @@ def finish(process: subprocess.Popen[str]) -> None:
     if process.wait():
         raise MachineError(
             f"nft cannot load the rules of a node ({said.strip()}): nftables 1.0 and a kernel with"
-            " CONFIG_NFT_NAT and CONFIG_NFT_REJECT_NETDEV are needed"
+            " CONFIG_NFT_NAT and CONFIG_NFT_REJECT are needed"
         )

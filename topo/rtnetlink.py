@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE = 16, 17, 20, 21, 24, 25
-RTM_DELNEIGH = 29
+RTM_DELNEIGH, RTM_NEWRULE, RTM_DELRULE = 29, 32, 33
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x100, 0x400
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO = 1, 3, 4, 18
 IFLA_GROUP, IFLA_NET_NS_FD, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 27, 28, 31, 32
@@ -23,9 +23,10 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 NDA_DST = 1
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
+FRA_DST, FRA_PRIORITY, FR_ACT_TO_TBL = 1, 6, 1
 RTNH_F_ONLINK = 4
-RT_TABLE_MAIN, RTPROT_BOOT, RTN_UNICAST = 254, 3, 1
-SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
+RT_TABLE_MAIN, RT_TABLE_LOCAL, RTPROT_BOOT, RTN_UNICAST, RTN_LOCAL = 254, 255, 3, 1, 2
+SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
 IFF_UP = 1
 NLMSG_ERROR = 2
 
@@ -138,6 +139,28 @@ def route(
     if delete:
         return Request(RTM_DELROUTE, 0, body, f"delete {name}")
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, name)
+
+
+def local_route(index: int, to: IPv4Network) -> Request:
+    """The addresses of ``to`` are the host's own (table local)."""
+    body = _ROUTE.pack(
+        socket.AF_INET, to.prefixlen, 0, 0, RT_TABLE_LOCAL, RTPROT_BOOT, SCOPE_HOST, RTN_LOCAL, 0
+    )
+    body += _attr(RTA_DST, to.network_address.packed) + _attr(RTA_OIF, struct.pack("=i", index))
+    return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, f"local route {to}")
+
+
+def rule(priority: int, table: int, *, to: IPv4Network | None = None, delete: bool = False) -> Request:
+    """A rule of policy routing: which table is asked, for what goes ``to`` (None: everything)."""
+    length = to.prefixlen if to else 0
+    body = _ROUTE.pack(socket.AF_INET, length, 0, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
+    if to:
+        body += _attr(FRA_DST, to.network_address.packed)
+    body += _attr(FRA_PRIORITY, struct.pack("=I", priority))
+    name = f"rule {priority}"
+    if delete:
+        return Request(RTM_DELRULE, 0, body, f"delete {name}")
+    return Request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, body, name)
 
 
 def forget_neighbour(index: int, value: IPv4Address) -> Request:
