@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from controller.kubeproxy import pipeline
 from controller.kubeproxy.flow import Desired
 from controller.kubeproxy.proxier import Proxier
 from tests.kubeproxy_objects import (
@@ -91,3 +92,9 @@ def test_the_flows_of_a_rule_are_what_they_were(name: str) -> None:
 
 def test_every_golden_file_has_its_case() -> None:
     assert {path.stem for path in GOLDEN.glob("*.txt")} == set(CASES)
+
+
+def test_the_pipeline_document_names_every_table_in_order() -> None:
+    readme = Path(pipeline.__file__).with_name("README.md").read_text()
+    section = readme.split("## The way of a packet")[1].split("##")[0]
+    assert re.findall(r"^\| (\w+) \| ", section, flags=re.M)[1:] == [table.name for table in pipeline.TABLES]
