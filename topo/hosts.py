@@ -18,7 +18,7 @@ from controller.api.errors import UserError
 from controller.api.objects import Obj
 from topo.netns import Netns
 from topo.network import Network
-from topo.network_parts import EndHost
+from topo.network_hosts import EndHost
 from topo.runtime_client import Exec, RuntimeClient
 
 Argv = Sequence[str] | str

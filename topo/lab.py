@@ -11,13 +11,10 @@ Services or flows. It runs inside a sandbox (``topo.sandbox.enter``), which remo
 
 from __future__ import annotations
 
-import fnmatch
-import os
 import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
@@ -27,25 +24,22 @@ from controller.api.client import Client
 from controller.api.errors import NotSettled, Unreachable, UsageError, UserError
 from controller.api.manifests import Document, check, load
 from controller.api.objects import Obj
-from controller.api.wiring import ANNOTATION
 from topo import sandbox
 from topo.capture import Capture, LinkEnd, keep_timestamps
+from topo.capture_links import choose_links, link_ends
 from topo.config import ClusterConfig
 from topo.hosts import HostHandle, Node, Outside, Pod
 from topo.kubelet import Kubelet
 from topo.lab_components import LabComponents
+from topo.lab_nodes import LabNodes
 from topo.lab_state import API, LOGS, RUNTIME, Control, LabState, Verbs, is_asked
 from topo.network import Network
-from topo.network_parts import EndHost
-from topo.nodes import addresses, node_object
 from topo.ovs import PrivateOvs
-from topo.plan import FABRIC, Plan, pod_host_name
+from topo.plan import Plan, pod_host_name
 from topo.runtime_client import RuntimeClient
 from topo.wires import PodWires
 
-__all__ = ["ClusterConfig", "Lab"]
-
-HEARTBEAT = ANNOTATION + "heartbeat"
+__all__ = ["ClusterConfig", "Lab", "choose_links"]
 
 
 class Lab:
@@ -69,7 +63,7 @@ class Lab:
         self.runtime = RuntimeClient(self.run_dir / RUNTIME)
         self.ovs = PrivateOvs(self.run_dir, self.config.datapath, offload=self.config.offload)
         self._log = log
-        self._spare = list(self.plan.spare_node_addresses)
+        self.nodes = LabNodes(self.plan, self.client)
         self._undo: list[Callable[[], None]] = []
         self.components = LabComponents(
             self.run_dir,
@@ -112,7 +106,7 @@ class Lab:
         clock = keep_timestamps()
         self._undo.append(clock.close)
         self.components.wait_ready("apiserver")
-        self._register_nodes()
+        self.nodes.register()
         self.components.wait_ready("runtime")
         self.kubelet = Kubelet(
             self.client,
@@ -184,7 +178,7 @@ class Lab:
         """Start a component again; it serves when this returns, and ``settle`` waits for its catching up."""
         self.components.restart(component)
         if component in ("kubeproxy", "vswitchd"):
-            self._heartbeat()
+            self.nodes.heartbeat()
 
     # -- its hosts
 
@@ -225,22 +219,7 @@ class Lab:
 
     def links(self) -> list[LinkEnd]:
         """Every link of the lab, with the label captures use."""
-        ends = []
-        for node in self.plan.nodes:
-            for label, interface in (
-                (f"{node.name}-host", node.host_interface),
-                (f"{node.name}-uplink", node.uplink_interface),
-            ):
-                ends.append(LinkEnd(label=label, host=node.name, netns="", interface=interface))
-        for client in self.plan.clients:
-            ends.append(
-                LinkEnd(label=client.name, host=client.name, netns=FABRIC, interface=client.fabric_interface)
-            )
-        for pod in self.network.pods():
-            ends.append(
-                LinkEnd(label=f"{pod.node}-{pod.name}", host=pod.name, netns="", interface=pod.interface)
-            )
-        return ends
+        return link_ends(self.plan, self.network.pods())
 
     def capture(self, *labels: str, stream: BinaryIO | None = None) -> Capture:
         """A recorder (to be started by ``with``) on links by label or pattern; none: on all."""
@@ -248,33 +227,10 @@ class Lab:
 
     # -- inside
 
-    def _register_nodes(self) -> None:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for node in self.plan.nodes:
-            self.client.create(node_object(node, cpus=os.cpu_count() or 1, memory_kib=memory, now=now))
-
-    def _heartbeat(self) -> None:
-        """A new resourceVersion, as from the Lease of a real kubelet.
-
-        What a kubeproxy reported before it or its switches died says nothing of the flows of now; only a
-        report on a newer version does.
-        """
-        for node in self.plan.nodes:
-            patch = {"metadata": {"annotations": {HEARTBEAT: datetime.now(UTC).isoformat()}}}
-            self.client.patch("Node", node.name, patch)
-
     def _readdress(self, name: str, new: IPv4Address | None) -> IPv4Address:
-        taken = {host.address for host in self.network.hosts if isinstance(host, EndHost)}
-        if new is None:
-            new = next(address for address in self._spare if address not in taken)
-        if new not in self.plan.spare_node_addresses or new in taken:
-            spare = self.plan.spare_node_addresses
-            raise UserError(f"{name} cannot have {new}: a free one of {spare[0]}-{spare[-1]} is needed")
-        self.network.readdress(name, new)
-        self.client.patch("Node", name, {"status": {"addresses": addresses(name, new)}}, subresource="status")
+        took = self.nodes.readdress(self.network, name, new)
         self._save_state()
-        return new
+        return took
 
     def _readdress_by_name(self, node: str, address: str | None = None) -> str:
         return str(self.node(node).readdress(address))
@@ -310,18 +266,6 @@ class Lab:
     def _known(name: str, names: Sequence[str], kind: str) -> None:
         if name not in names:
             raise UserError(f"there is no {kind} {name}; there are {', '.join(names)}")
-
-
-def choose_links(links: Sequence[LinkEnd], labels: Sequence[str]) -> list[LinkEnd]:
-    """Links by label or shell pattern, each once, in the lab's order; no label: all of them."""
-    for label in labels:
-        if not any(fnmatch.fnmatchcase(link.label, label) for link in links):
-            raise UserError(f"there is no link {label}; there are {', '.join(link.label for link in links)}")
-    return [
-        link
-        for link in links
-        if not labels or any(fnmatch.fnmatchcase(link.label, label) for label in labels)
-    ]
 
 
 def _allow_many_files() -> None:

@@ -21,7 +21,8 @@ from mininet.topo import Topo
 from controller.api.wiring import FABRIC_MAC, GATEWAY, mac_of
 from topo.links import QUIET, Workbench, set_sysctls, shape
 from topo.netns import Netns
-from topo.network_parts import EndHost, Fabric, LabIntf, NetnsHost, NodeBridge, NodeHost, PodHost, Wire
+from topo.network_bridge import LabIntf, NodeBridge, Wire
+from topo.network_hosts import EndHost, Fabric, NetnsHost, NodeHost, PodHost
 from topo.node_nft import finish, load_rules, rules
 from topo.ovs import PrivateOvs
 from topo.plan import FABRIC, FABRIC_ADDRESS, HOST_INTERFACE, NodePlan, Plan
@@ -236,6 +237,10 @@ class Network(Mininet):  # type: ignore[misc]
 
     def pods(self) -> list[PodHost]:
         return [host for host in self.hosts if isinstance(host, PodHost)]
+
+    def addresses(self) -> set[IPv4Address]:
+        """Of all hosts with one link."""
+        return {host.address for host in self.hosts if isinstance(host, EndHost)}
 
     def describe(self) -> dict[str, dict[str, str]]:
         """Kind, namespace and address of every host, for a second terminal."""

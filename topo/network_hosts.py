@@ -1,8 +1,8 @@
-"""What a lab's Mininet network is made of: our classes of host, link, interface and bridge.
+"""The hosts of a lab's Mininet network: nodes, pods, clients, the router between them.
 
-Plain Mininet pays a shell on a pty for each host and several processes for each link; here they are
-namespaces and rtnetlink, while names, ``net.get``, ``cmd`` and the command line stay Mininet's own.
-How the parts of a cluster are put together is ``topo.network``'s matter.
+Plain Mininet pays a shell on a pty for each host and several processes for each address; here a host is a
+namespace and an exchange with the kernel, while names, ``net.get``, ``cmd`` and the command line stay
+Mininet's own. How a cluster is put together is ``topo.network``'s matter.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from mininet.link import Intf, Link
-from mininet.node import Host, Node, OVSSwitch
+from mininet.node import Host
 
 from controller.api.wiring import GATEWAY, mac_of
 from topo.links import HOST, QUIET, Workbench, set_sysctls
 from topo.netns import Netns
+from topo.network_shell import LazyShell
 from topo.node_nft import NODE_SYSCTLS, load_rules, own_refusals, rules
-from topo.ovs import PrivateOvs
 from topo.plan import FABRIC_ADDRESS, HOST_INTERFACE, NodePlan, Plan
-from topo.rtnetlink import End, Request, address, link_up, route, veth
+from topo.rtnetlink import Request, address, link_up, route
 
 LO = 1
 """Interface number of ``lo`` in every namespace."""
@@ -29,37 +28,6 @@ LO = 1
 
 def _host(value: IPv4Address) -> IPv4Network:
     return IPv4Network((int(value), 32))
-
-
-class LazyShell:
-    """Mixin: Mininet's shell (8 ms and a pty) starts when somebody first wants it."""
-
-    shell: Any
-    inNamespace: bool  # noqa: N815 (Mininet's name)
-
-    def startShell(self: Any, mnopts: str | None = None) -> None:  # noqa: N802
-        """Called by Node.__init__; here it only says that there is none yet."""
-
-    def _need_shell(self: Any) -> None:
-        if self.shell is None:
-            inside, self.inNamespace = self.inNamespace, False  # else mnexec makes one more namespace
-            try:
-                Node.startShell(self, "-cd")
-            finally:
-                self.inNamespace = inside
-
-    def sendCmd(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N802
-        self._need_shell()
-        Node.sendCmd(self, *args, **kwargs)
-
-    def cmd(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self._need_shell()
-        return Node.cmd(self, *args, **kwargs)
-
-    def popen(self: Any, *args: Any, **kwargs: Any) -> Any:
-        kwargs.setdefault("mncmd", [])
-        kwargs.setdefault("start_new_session", True)
-        return Node.popen(self, *args, **kwargs)
 
 
 class NetnsHost(LazyShell, Host):  # type: ignore[misc]
@@ -220,112 +188,3 @@ class Fabric(NetnsHost):
                 route(index, _host(old), via=GATEWAY, source=FABRIC_ADDRESS, delete=True),
             ]
         )
-
-
-class LabIntf(Intf):  # type: ignore[misc]
-    """An interface that is configured already: by its link and its host, not by ifconfig."""
-
-    def config(self, **_params: Any) -> dict[str, Any]:
-        return {}
-
-    def updateIP(self) -> str | None:  # noqa: N802
-        """What Mininet's command line puts for a host's name; known, so no process asks."""
-        return str(self.ip) if self.ip else None
-
-    def delete(self) -> None:
-        self.node.delIntf(self)
-        self.link = None
-
-
-class Wire(Link):  # type: ignore[misc]
-    """A veth pair whose ends are made where they belong, each in its host's namespace."""
-
-    def __init__(self, node1: Any, node2: Any, **params: Any) -> None:
-        super().__init__(node1, node2, fast=True, **params)
-
-    @classmethod
-    def makeIntfPair(  # noqa: N802
-        cls,
-        intfname1: str,
-        intfname2: str,
-        addr1: str = "",
-        addr2: str = "",
-        node1: Any = None,
-        node2: Any = None,
-        deleteIntfs: bool = True,  # noqa: N803
-    ) -> None:
-        """Mininet's own hook for another type of link."""
-        near, far = (
-            End(
-                name=name,
-                mac=mac,
-                netns=node.netns.fd if isinstance(node, NetnsHost) else None,
-                index=next(node2.bench.indexes) if node is node2 else 0,
-            )
-            for name, mac, node in ((intfname1, addr1, node1), (intfname2, addr2, node2))
-        )
-        bench = next((node.bench for node in (node2, node1) if isinstance(node, NodeBridge)), node1.bench)
-        bench.rtnetlink.run([veth(far, near)])
-
-
-class NodeBridge(LazyShell, OVSSwitch):  # type: ignore[misc]
-    """A node's bridge on the lab's private Open vSwitch; ports are added in batches."""
-
-    isSetup = True  # noqa: N815 (no `ovs-vsctl show` before the first: PrivateOvs has started it)
-    offload = False
-
-    def __init__(
-        self, name: str, *, node_plan: NodePlan, bench: Workbench, ovs: PrivateOvs, **params: Any
-    ) -> None:
-        self.node_plan, self.bench, self.ovs = node_plan, bench, ovs
-        super().__init__(name, dpid=node_plan.datapath_id, protocols="OpenFlow15", **params)
-
-    def prepare(self, interface: str) -> None:
-        """A bridge-side end before it becomes a port: offloads off, up."""
-        if not self.offload:
-            self.bench.offloads_off(interface)
-        self.bench.rtnetlink.run([link_up(self.bench.index(interface))])
-
-    def start_args(self) -> list[str]:
-        """The part of one ovs-vsctl transaction that makes this bridge with its first ports."""
-        args = [
-            "--",
-            "add-br",
-            self.name,
-            "--",
-            "set",
-            "bridge",
-            self.name,
-            f"datapath_type={self.ovs.bridge_type}",
-        ]
-        args += ["fail_mode=secure", "protocols=OpenFlow15", f"other_config:datapath-id={self.dpid}"]
-        args += ["other_config:disable-in-band=true", f"other_config:dp-desc={self.node_plan.name}"]
-        for interface in self.intfNames():
-            if interface != "lo":
-                self.prepare(interface)
-                args += ["--", "add-port", self.name, interface]
-        return args
-
-    def start(self, controllers: Sequence[Any]) -> None:
-        """All bridges start together, in batchStartup."""
-
-    @classmethod
-    def batchStartup(cls, switches: Sequence[NodeBridge], **_kwargs: Any) -> Sequence[NodeBridge]:  # noqa: N802
-        args = [arg for switch in switches for arg in switch.start_args()]
-        switches[0].ovs.vsctl(*args)
-        return switches
-
-    @classmethod
-    def batchShutdown(cls, switches: Sequence[NodeBridge], **_kwargs: Any) -> Sequence[NodeBridge]:  # noqa: N802
-        """They end with their Open vSwitch."""
-        return switches
-
-    def stop(self, deleteIntfs: bool = True) -> None:  # noqa: N803
-        self.ovs.vsctl("--if-exists", "del-br", self.name)
-
-    def attach(self, intf: Any) -> None:
-        self.prepare(str(intf))
-        self.ovs.vsctl("add-port", self.name, str(intf))
-
-    def detach(self, intf: Any) -> None:
-        self.ovs.vsctl("--if-exists", "del-port", self.name, str(intf))

@@ -1,0 +1,51 @@
+"""A lab's nodes on the API: registered, heard of, moved to another address."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+
+from controller.api.client import Client
+from controller.api.errors import UserError
+from controller.api.wiring import ANNOTATION
+from topo.network import Network
+from topo.nodes import addresses, node_object
+from topo.plan import Plan
+
+HEARTBEAT = ANNOTATION + "heartbeat"
+
+
+class LabNodes:
+    """What the kubelet of a real node does about its own Node object."""
+
+    def __init__(self, plan: Plan, client: Client) -> None:
+        self._plan, self._client = plan, client
+
+    def register(self) -> None:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for node in self._plan.nodes:
+            self._client.create(node_object(node, cpus=os.cpu_count() or 1, memory_kib=memory, now=now))
+
+    def heartbeat(self) -> None:
+        """A new resourceVersion, as from the Lease of a real node.
+
+        What a kubeproxy reported before it or its switches died says nothing of the flows of now; only a
+        report on a newer version does.
+        """
+        for node in self._plan.nodes:
+            patch = {"metadata": {"annotations": {HEARTBEAT: datetime.now(UTC).isoformat()}}}
+            self._client.patch("Node", node.name, patch)
+
+    def readdress(self, network: Network, name: str, new: IPv4Address | None) -> IPv4Address:
+        """Move a node to a spare address (the next free one), in the wires first, then on the API."""
+        spare, taken = self._plan.spare_node_addresses, network.addresses()
+        if new is None:
+            new = next(address for address in spare if address not in taken)
+        if new not in spare or new in taken:
+            raise UserError(f"{name} cannot have {new}: a free one of {spare[0]}-{spare[-1]} is needed")
+        network.readdress(name, new)
+        status = {"status": {"addresses": addresses(name, new)}}
+        self._client.patch("Node", name, status, subresource="status")
+        return new
