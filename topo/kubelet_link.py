@@ -12,7 +12,7 @@ from typing import Any
 
 from topo.images.image import Container
 from topo.kubelet_batch import Batcher
-from topo.runtime_wire import Channel, Message, RuntimeFault, connect
+from topo.runtime_wire import GONE, Channel, Message, RuntimeFault, connect
 
 RETRY_SECONDS = 0.1
 
@@ -39,7 +39,12 @@ class RuntimeLink:
         """Exit codes of those that still ran."""
         if self._channel is None or self._channel.closed:
             return {}  # gone with the runtime
-        codes: dict[str, int] = await self._channel.request("stop", ids=list(ids), grace=grace)
+        try:
+            codes: dict[str, int] = await self._channel.request("stop", ids=list(ids), grace=grace)
+        except RuntimeFault as fault:
+            if fault.reason != GONE:
+                raise
+            return {}
         return codes
 
     async def execute(self, container_id: str, argv: Sequence[str], timeout: float) -> tuple[int, str]:
@@ -53,11 +58,17 @@ class RuntimeLink:
             self._channel.close()
 
     async def _start_all(self, containers: Sequence[Container]) -> Sequence[Message | None]:
-        channel = await self._connected()
-        answers: list[Message | None] = await channel.request(
-            "start", containers=[container.to_json() for container in containers]
-        )
-        return answers
+        described = [container.to_json() for container in containers]
+        while True:
+            channel = await self._connected()
+            try:
+                answers: list[Message | None] = await channel.request("start", containers=described)
+                return answers
+            except RuntimeFault as fault:
+                if fault.reason != GONE or self._closing:
+                    raise
+            # What it may have started went with it; and one that is just ending may still accept.
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _connected(self) -> Channel:
         async with self._lock:

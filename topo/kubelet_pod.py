@@ -390,8 +390,14 @@ class PodWorker:
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._over)
         return task
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            text = f"pod {self.host}"
+            task.get_loop().call_exception_handler({"message": text, "exception": task.exception()})
 
 
 def _parsed(time: str) -> float:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from topo.runtime_wire import RuntimeFault, encode
+from topo.runtime_wire import GONE, RuntimeFault, encode
 
 _EXIT_BY_REASON = {"NotFound": 1, "ExecFailed": 126}
 
@@ -204,7 +204,7 @@ def _answer(lines: Any) -> Any:
     while True:
         line = lines.readline()
         if not line:
-            raise RuntimeFault("RuntimeGone", "the container runtime went away")
+            raise RuntimeFault(GONE, "the container runtime went away")
         message = json.loads(line)
         if "error" in message:
             raise RuntimeFault(message["error"]["reason"], message["error"]["message"])

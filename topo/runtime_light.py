@@ -69,11 +69,10 @@ class LightServer:
         return None
 
     def _exited(self, container_id: str, end: Exit) -> None:
-        # after the answer to "start": a container that dies at once has started first
+        # A container that dies at once is told of before "start" is answered, so nobody takes it for ready.
         self._hosts.pop(container_id, None)
-        asyncio.get_running_loop().call_soon(
-            self._channel.send,
-            {"event": "exited", "container": container_id, "exitCode": end.code, "message": end.message},
+        self._channel.send(
+            {"event": "exited", "container": container_id, "exitCode": end.code, "message": end.message}
         )
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 Message = dict[str, Any]
+GONE = "RuntimeGone"
+"""The reason of a fault when the other side went away before it answered."""
 _MAX_FDS = 3
 
 
@@ -61,7 +63,7 @@ class Channel:
     async def request(self, method: str, **arguments: Any) -> Any:
         """Send a request and wait for its answer; RuntimeFault when it is an error."""
         if self.closed:
-            raise RuntimeFault("RuntimeGone", "the container runtime is not running")
+            raise RuntimeFault(GONE, "the container runtime is not running")
         self._next_id += 1
         future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting[self._next_id] = future
@@ -79,7 +81,7 @@ class Channel:
             os.close(fd)
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(RuntimeFault("RuntimeGone", "the container runtime went away"))
+                future.set_exception(RuntimeFault(GONE, "the container runtime went away"))
         self._waiting.clear()
         self._on_close(self)
 
@@ -98,7 +100,7 @@ class Channel:
 
     def _readable(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._sock, 1 << 18, _MAX_FDS)
+            data, fds, _, _ = socket.recv_fds(self._sock, 1 << 18, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError:

@@ -65,11 +65,44 @@ class PlainWires:
             subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
 
 
+class ApiServer:
+    """The API server without managers, over one database."""
+
+    def __init__(self, directory: Path) -> None:
+        self.socket = directory / "api.sock"
+        self._places = ["--socket", str(self.socket), "--db", f"{directory}/store.db"]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "controller.api.server", *self._places, "--no-managers"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_ready(self) -> None:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def crash(self) -> None:
+        self._process.kill()
+        self.wait()
+
+    def close(self) -> None:
+        self._process.terminate()
+        self.wait()
+
+    def wait(self) -> None:
+        self._process.wait(10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
 class Cluster:
     """One node, its kubelet, and shortcuts to look at pods."""
 
-    def __init__(self, client: Client, runtime: Runtime, wires: PlainWires, kubelet: Kubelet) -> None:
-        self.client, self.runtime, self.wires, self.kubelet = client, runtime, wires, kubelet
+    def __init__(self, api: ApiServer, client: Client, runtime: Runtime, wires: PlainWires) -> None:
+        self.api, self.client, self.runtime, self.wires = api, client, runtime, wires
 
     def run(self, name: str, image: str = "nginx", *, ports: Sequence[int] = (80,), **spec: Any) -> Obj:
         """Create a pod of one container on node1; ``container`` holds more of the container's spec."""
@@ -144,19 +177,12 @@ def condition(pod: Obj, kind: str) -> str:
 @contextmanager
 def one_node(directory: Path, *, pace: Pace) -> Iterator[Cluster]:
     """``pace`` makes back-off short."""
-    api = directory / "api.sock"
-    places = ["--socket", str(api), "--db", f"{directory}/store.db"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "controller.api.server", *places, "--no-managers"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
+    api = ApiServer(directory)
     try:
         with running_runtime(directory) as runtime, Netns.create("node1") as node:
-            assert server.stdout.readline() == "ready\n"
+            api.wait_ready()
             PlainWires._ip(node, [f"addr add {NODE}/32 dev lo"])
-            client = Client(api)
+            client = Client(api.socket)
             client.create(
                 {
                     "apiVersion": "v1",
@@ -170,11 +196,9 @@ def one_node(directory: Path, *, pace: Pace) -> Iterator[Cluster]:
             kubelet = Kubelet(client, wires, ["node1"], runtime.socket, log=print, pace=pace)
             kubelet.start()
             try:
-                yield Cluster(client, runtime, wires, kubelet)
+                yield Cluster(api, client, runtime, wires)
             finally:
                 kubelet.stop()
                 wires.close()
     finally:
-        server.terminate()
-        server.wait(10)
-        server.stdout.close()
+        api.close()

@@ -243,6 +243,20 @@ def test_a_runtime_that_crashed_takes_its_containers_with_it_and_they_come_back(
         assert (main_status(pod)["restartCount"], pod["status"]["podIP"]) == (1, address)
 
 
+def test_what_happens_while_the_api_server_is_down_is_told_when_it_is_back(cluster: Cluster) -> None:
+    cluster.run("once", "busybox", container={"command": ["sleep", "99999"]}, restartPolicy="Never")
+    cluster.settle()
+    cluster.api.crash()
+    assert cluster.inside("once", "kill -9 $(pgrep -f 'sleep 9999[9]')").returncode == 0
+    cluster.api.start()
+    cluster.api.wait_ready()
+    pod = cluster.when("once", lambda pod: pod["status"]["phase"] == "Failed")
+    assert main_status(pod)["state"]["terminated"]["exitCode"] == 137
+    cluster.run("after")
+    cluster.settle()
+    assert condition(cluster.pod("after"), "Ready") == "True"
+
+
 def test_many_pods_are_ready_in_few_batches(cluster: Cluster) -> None:
     for number in range(40):
         cluster.run(f"many-{number}")

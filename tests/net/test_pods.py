@@ -124,6 +124,12 @@ def test_a_pod_sees_its_own_processes_only(runtime: Runtime, shell: Container) -
     assert "Operation not permitted" in run(runtime, "kill -9 1").stderr
 
 
+def test_a_pod_has_no_way_out_through_process_1_or_a_descriptor(runtime: Runtime, shell: Container) -> None:
+    assert run(runtime, "ls /proc/1/root/").returncode != 0
+    assert run(runtime, "ls /proc/1/fd").returncode != 0
+    assert run(runtime, "exec ls /proc/self/fd").stdout.split() == ["0", "1", "2", "3"]  # 3 is ls' own
+
+
 def test_a_pod_can_serve_a_low_port_and_open_a_terminal(runtime: Runtime, shell: Container) -> None:
     low = "import socket; s = socket.create_server(('127.0.0.1', 80)); print(s.getsockname()[1])"
     assert runtime.client.run("pod-a", ["/usr/bin/python3", "-c", low]).stdout == "80\n"
