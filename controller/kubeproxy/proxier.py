@@ -53,6 +53,7 @@ class Proxier:
         self._slices: dict[Name, Obj] = {}
         self._slices_of: dict[Name, set[Name]] = defaultdict(set)
         self._pods: dict[Name, Obj] = {}
+        self._portless: set[Name] = set()  # those of them whose port is not on the bridge yet
         self._service_ports: dict[Name, list[ServicePort]] = {}
         self._endpoints_of: dict[ServicePortName, frozenset[EndpointKey]] = {}
         self._users: dict[EndpointKey, set[ServicePortName]] = defaultdict(set)
@@ -133,9 +134,9 @@ class Proxier:
         """Why the state cannot be complete yet, a sentence each; until then no progress is reported."""
         self._recompute()
         sentences = list(self._node_missing)
-        for (namespace, name), pod in sorted(self._pods.items()):
-            if _interface(pod) not in self._ports:
-                sentences.append(f"no port {_interface(pod)} on the bridge for pod {namespace}/{name}")
+        for namespace, name in sorted(self._portless & self._pods.keys()):
+            interface = _interface(self._pods[namespace, name])
+            sentences.append(f"no port {interface} on the bridge for pod {namespace}/{name}")
         return sentences
 
     def endpoint_users(self) -> Mapping[EndpointKey, set[ServicePortName]]:
@@ -183,6 +184,7 @@ class Proxier:
         pod = self._pods.get(key)
         ofport = self._ports.get(_interface(pod)) if pod else None
         flows: Sequence[Flow] = ()
+        (self._portless.add if pod and ofport is None else self._portless.discard)(key)
         if pod and ofport is not None:
             for address in map(ip_address, _pod_ips(pod)):
                 if isinstance(address, self.family.address):
