@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from controller.api.errors import PodwireError
 from topo import pcapng
@@ -49,8 +49,7 @@ class LinkEnd:
     interface: str
 
 
-@dataclass(frozen=True, slots=True)
-class Captured:
+class Captured(NamedTuple):
     """One frame on one link. ``direction``: "in" (to bridge or router) when the host sent it, else "out"."""
 
     time_ns: int

@@ -11,7 +11,9 @@ Services or flows. It runs inside a sandbox (``topo.sandbox.enter``), which remo
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -21,7 +23,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from controller.api.client import Client
-from controller.api.errors import NotSettled, Unreachable, UsageError, UserError
+from controller.api.errors import MachineError, NotSettled, Unreachable, UsageError, UserError
 from controller.api.manifests import Document, check, load
 from controller.api.objects import Obj
 from topo import sandbox
@@ -40,6 +42,9 @@ from topo.runtime_client import RuntimeClient
 from topo.wires import PodWires
 
 __all__ = ["ClusterConfig", "Lab", "choose_links"]
+
+PROGRAMS = {"nft": "nftables", "tc": "iproute2", "mnexec": "mininet", "ifconfig": "net-tools"}
+"""With the Debian packages they come from."""
 
 
 class Lab:
@@ -88,6 +93,7 @@ class Lab:
 
     def _start(self) -> None:
         began = time.monotonic()
+        _need_programs()
         _allow_many_files()
         for directory in (self.run_dir, self.run_dir / LOGS):
             directory.mkdir(mode=0o700, exist_ok=True)
@@ -96,6 +102,7 @@ class Lab:
         for left in self.run_dir.glob("*.db*"):  # of an earlier lab in this sandbox
             left.unlink()
         self._log(f"datapath: {self.ovs.datapath}")
+        self._undo.append(self.components.stop)
         self.components.start()
         self._undo.append(self.ovs.stop)
         self.ovs.start()
@@ -104,7 +111,7 @@ class Lab:
         self.network.build()
         self.network.start()
         clock = keep_timestamps()
-        self._undo.append(clock.close)
+        self._undo += [clock.close, self.components.stop]  # asked early: they end while the wires go
         self.components.wait_ready("apiserver")
         self.nodes.register()
         self.components.wait_ready("runtime")
@@ -129,7 +136,6 @@ class Lab:
 
     def stop(self) -> None:
         """End everything in order; twice is fine."""
-        self.components.stop()
         while self._undo:
             self._undo.pop()()
         self.components.join()
@@ -266,6 +272,15 @@ class Lab:
     def _known(name: str, names: Sequence[str], kind: str) -> None:
         if name not in names:
             raise UserError(f"there is no {kind} {name}; there are {', '.join(names)}")
+
+
+def _need_programs() -> None:
+    """What the wires call, and Mininet itself (which would end the process)."""
+    path = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = os.pathsep.join([path, "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    for program, package in PROGRAMS.items():
+        if shutil.which(program) is None:
+            raise MachineError(f"the program {program} is missing: apt-get install {package} (./lab does)")
 
 
 def _allow_many_files() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.api.errors import UsageError
+from controller.api.errors import MachineError, UsageError
 from tests.net.test_lab import SERVICE, WEB, answer
 from topo.components import ComponentError
 from topo.lab import ClusterConfig, Lab
@@ -36,6 +36,25 @@ def test_a_component_that_cannot_start_fails_the_lab_with_its_last_words_and_lea
             Lab(TWO).start()
         lab.settle()
     assert places() == before
+
+
+def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("topo.lab.PROGRAMS", {"no-such-nft": "nftables"})
+    before = places()
+    with pytest.raises(MachineError, match="no-such-nft is missing: apt-get install nftables"):
+        Lab(TWO).start()
+    assert places() == before
+
+
+def test_a_lab_with_offload_answers_through_segments_of_any_size() -> None:
+    with Lab(ClusterConfig(nodes=1, clients=2, offload=True)) as lab:
+        lab.apply(WEB, SERVICE)
+        lab.settle()
+        big = lab.outside("client2").run(
+            ["curl", "-sS", "-m", "5", "-d", f"msg={'x' * 100_000}", f"http://{NODE1}:30080/echo"]
+        )
+        assert big.returncode == 0, big.stderr
+        assert "tcp-segmentation-offload: on" in lab.outside().run("ethtool -k eth0").stdout
 
 
 def test_an_exception_in_the_middle_of_a_lab_leaves_nothing() -> None:
