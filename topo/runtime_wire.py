@@ -100,11 +100,14 @@ class Channel:
 
     def _readable(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._sock, 1 << 18, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+            data, fds, _, _ = socket.recv_fds(self._sock, 1 << 18, _MAX_FDS)
         except BlockingIOError:
             return
         except OSError:
             data, fds = b"", []
+        for fd in fds:
+            # Or one caller's descriptors leak into another's pod; recv_fds ignores MSG_CMSG_CLOEXEC.
+            os.set_inheritable(fd, False)
         self._fds += fds
         if not data:
             self.close()
