@@ -315,7 +315,7 @@ def explain(error: OSError) -> str:
     if error.errno in (errno.EPERM, errno.EACCES):
         return f"this machine does not let root make namespaces: {what}; a container needs --privileged"
     if error.errno == errno.EINVAL and error.filename == "/":
-        return "cannot make a lab in this chroot: its / is no mount; bind-mount the directory onto itself before"
+        return "cannot make a lab in this chroot: its / is no mount; bind-mount the directory onto itself"
     if error.errno in (errno.EINVAL, errno.ENOSPC, errno.ENOSYS):
         return f"the kernel cannot make the lab's namespaces: {what}; see /proc/sys/user/max_*_namespaces"
     return f"cannot make the lab's namespaces: {what}"
