@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -249,11 +248,8 @@ class PodWorker:
         self._changed()
 
     def _back_off(self, record: ContainerRecord) -> float:
-        """Seconds until the restart: none the first time, then doubling, as in Kubernetes."""
-        pace, ended = self._machine.pace, record.state["terminated"]
-        ran = _parsed(ended["finishedAt"]) - _parsed(ended["startedAt"])
-        delay = 0 if ran > pace.steady else record.back_off
-        record.back_off = min(max(pace.back_off, 2 * delay), pace.back_off_max)
+        pace = self._machine.pace
+        delay = record.next_back_off(base=pace.back_off, limit=pace.back_off_max, steady=pace.steady)
         if delay:
             metadata = self.pod["metadata"]
             where = f"{metadata['name']}_{metadata['namespace']}({metadata.get('uid', '')})"
@@ -398,7 +394,3 @@ class PodWorker:
         if not task.cancelled() and task.exception() is not None:
             text = f"pod {self.host}"
             task.get_loop().call_exception_handler({"message": text, "exception": task.exception()})
-
-
-def _parsed(time: str) -> float:
-    return datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from controller.api.objects import Obj
@@ -73,6 +74,17 @@ class ContainerRecord:
         }
         self.ready = self.started = False
 
+    def next_back_off(self, *, base: float, limit: float, steady: float) -> float:
+        """Seconds until the ended container is started again: none the first time, then doubling.
+
+        One that ran longer than ``steady`` begins anew.
+        """
+        ended = self.state["terminated"]
+        ran = _seconds(ended["finishedAt"]) - _seconds(ended["startedAt"])
+        delay = 0 if ran > steady else self.back_off
+        self.back_off = min(max(base, 2 * delay), limit)
+        return delay
+
     def to_status(self) -> Obj:
         done_init = self.init and not self.sidecar and self.done
         return {
@@ -112,6 +124,10 @@ def restarts(pod: Obj, record: ContainerRecord, code: int) -> bool:
     if record.init:
         return code != 0 and policy != "Never"
     return policy == "Always" or (policy == "OnFailure" and code != 0)
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
 
 
 def phase(pod: Obj, records: Sequence[ContainerRecord]) -> str:

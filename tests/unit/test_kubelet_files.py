@@ -72,7 +72,9 @@ def test_policy_none_has_only_what_dns_config_says() -> None:
     }
     text = resolv_conf(pod(dnsPolicy="None", dnsConfig=config), MACHINE)
     assert text == (
-        "search a.example\nnameserver 1.1.1.1\nnameserver 2.2.2.2\nnameserver 3.3.3.3\noptions ndots:2 edns0\n"
+        "search a.example\n"
+        "nameserver 1.1.1.1\nnameserver 2.2.2.2\nnameserver 3.3.3.3\n"
+        "options ndots:2 edns0\n"
     )
 
 

@@ -139,6 +139,18 @@ def test_the_phase_follows_restart_policy_and_exit_codes(
     assert phase(both, all_records) == expected
 
 
+def test_back_off_doubles_up_to_its_limit_and_is_forgotten_after_a_steady_run() -> None:
+    [main] = records(pod())
+
+    def delay(started: str, ended: str) -> float:
+        main.run("c", started)
+        main.end(1, "", ended)
+        return main.next_back_off(base=10, limit=35, steady=50)
+
+    assert [delay(NOW, NOW) for _ in range(5)] == [0, 10, 20, 35, 35]
+    assert [delay(NOW, LATER), delay(NOW, NOW)] == [0, 10]
+
+
 def test_init_containers_hold_the_pod_in_pending() -> None:
     web = pod(inits=["first"])
     first, _ = all_records = records(web)
