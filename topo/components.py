@@ -7,6 +7,7 @@ What a component needs (sockets, arguments) is ``topo.lab``'s matter.
 from __future__ import annotations
 
 import collections
+import os
 import subprocess
 import sys
 import threading
@@ -148,7 +149,10 @@ class Component:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                cwd=_ROOT,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(_ROOT),
+                },  # wherever the lab was started from, and however
                 process_group=0,  # a Ctrl-C is the lab's, which then stops us in order
             )
             self._lives += 1

@@ -11,6 +11,7 @@ Services or flows. It runs inside a sandbox (``topo.sandbox.enter``), which remo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
@@ -69,7 +70,7 @@ class Lab:
         self.ovs = PrivateOvs(self.run_dir, self.config.datapath, offload=self.config.offload)
         self._log = log
         self.nodes = LabNodes(self.plan, self.client)
-        self._undo: list[Callable[[], None]] = []
+        self._undo = contextlib.ExitStack()
         self.components = LabComponents(
             self.run_dir,
             self.ovs,
@@ -102,16 +103,17 @@ class Lab:
         for left in self.run_dir.glob("*.db*"):  # of an earlier lab in this sandbox
             left.unlink()
         self._log(f"datapath: {self.ovs.datapath}")
-        self._undo.append(self.components.stop)
+        self._undo.callback(self.components.stop)
         self.components.start()
-        self._undo.append(self.ovs.stop)
+        self._undo.callback(self.ovs.stop)
         self.ovs.start()
         self.network = Network(self.plan, self.ovs, inside=self._inside_pod)
-        self._undo.append(self.network.stop)
+        self._undo.callback(self.network.stop)
         self.network.build()
         self.network.start()
         clock = keep_timestamps()
-        self._undo += [clock.close, self.components.stop]  # asked early: they end while the wires go
+        self._undo.callback(clock.close)
+        self._undo.callback(self.components.stop)  # asked early: they end while the wires go
         self.components.wait_ready("apiserver")
         self.nodes.register()
         self.components.wait_ready("runtime")
@@ -123,22 +125,23 @@ class Lab:
             log=self._log,
             logs=self.run_dir / LOGS,
         )
-        self._undo.append(self.kubelet.stop)
+        self._undo.callback(self.kubelet.stop)
         self.kubelet.start()
         self.components.wait_ready("kubeproxy")
         self.network.connect()
         self.components.watch()
         self._save_state()
         verbs: Verbs = {"kill": self.kill, "restart": self.restart, "readdress": self._readdress_by_name}
-        self._undo.append(Control(self.run_dir, verbs).close)
+        self._undo.callback(Control(self.run_dir, verbs).close)
         self.settle()
         self._log(f"{len(self.plan.nodes)} nodes up in {time.monotonic() - began:.1f} s")
 
     def stop(self) -> None:
         """End everything in order; twice is fine."""
-        while self._undo:
-            self._undo.pop()()
-        self.components.join()
+        try:
+            self._undo.close()
+        finally:
+            self.components.join()
 
     def __enter__(self) -> Lab:
         return self.start()
