@@ -255,7 +255,8 @@ def _capture() -> Parser:
     )
     parser.add_argument("links", nargs="*", metavar="LINK", help="as --list names them (all)")
     parser.add_argument("--list", action="store_true", help="only name the links")
-    parser.add_argument("--out", metavar="FILE", help="write pcapng there instead of printing")
+    parser.add_argument("--out", metavar="FILE", help="write pcapng there instead of printing (-: stdout)")
+    parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # --out, opened outside
     parser.add_argument("-c", "--count", type=_count, metavar="N", help="stop after N packets")
     parser.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds")
     return _with_lab(parser)

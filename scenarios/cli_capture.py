@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import threading
 import time
@@ -29,7 +30,7 @@ def run(client: Any, options: argparse.Namespace) -> int:
         return 0
     clock = keep_timestamps()
     try:
-        if options.out and not options.count:
+        if options.fd is not None and not options.count:
             return _record(Capture, links, options)
         capture = Capture(links)
         with suppress(KeyboardInterrupt), capture:
@@ -39,34 +40,36 @@ def run(client: Any, options: argparse.Namespace) -> int:
             }
             print(f"listening on {len(links)} links", file=sys.stderr, flush=True)
             _print(capture, Directory(objects, hosts), options)
-        if options.out:
-            _open(options.out).close()
-            capture.write(options.out)
-            sandbox.own_by_user(options.out)
+        if options.fd is not None:
+            capture.write(f"/proc/self/fd/{options.fd}")
         return 0
     finally:
         clock.close()
 
 
 def _record(capture_class: Any, links: Any, options: argparse.Namespace) -> int:
-    """Straight to the file (``-``: standard output, for Wireshark), as the packets come."""
-    from topo import sandbox
-
-    file = sys.stdout.buffer if options.out == "-" else _open(options.out)
-    with suppress(KeyboardInterrupt), capture_class(links, stream=file):
+    """Straight to the file, as the packets come: Wireshark may read along."""
+    with open(options.fd, "wb") as file, suppress(KeyboardInterrupt), capture_class(links, stream=file):
         print(f"recording {len(links)} links to {options.out}; Ctrl-C ends it", file=sys.stderr, flush=True)
         threading.Event().wait(options.seconds)
-    if options.out != "-":
-        file.close()
-        sandbox.own_by_user(options.out)
     return 0
 
 
-def _open(path: str) -> Any:
+def open_output(path: str) -> int:
+    """The file as an inheritable descriptor, opened where the user is: the lab hides some directories.
+
+    ``-`` is standard output.
+    """
+    from topo import sandbox
+
     try:
-        return open(path, "wb")
+        fd = os.dup(1) if path == "-" else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     except OSError as error:
         raise UsageError(f"--out {path}: {error.strerror}") from None
+    if path != "-":
+        sandbox.own_by_user(path)
+    os.set_inheritable(fd, True)
+    return fd
 
 
 def _print(capture: Any, names: Directory, options: argparse.Namespace) -> None:
@@ -80,7 +83,7 @@ def _print(capture: Any, names: Directory, options: argparse.Namespace) -> None:
             return  # the time is over
         fresh = seen[shown : options.count]
         shown += len(fresh)
-        if not options.out:
+        if options.fd is None:
             print("".join(_line(frame, names) for frame in fresh), end="", flush=True)
 
 

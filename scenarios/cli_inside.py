@@ -140,11 +140,21 @@ def _capture(options: argparse.Namespace) -> int:
     return cli_capture.run(client(), options)
 
 
+def _capture_outside(options: argparse.Namespace) -> int:
+    """The output file is opened where the user is, and goes along as a descriptor."""
+    from scenarios import cli_capture
+
+    if options.out and options.fd is None:
+        options.fd = cli_capture.open_output(options.out)
+        options.argv = [*options.argv, "--fd", str(options.fd)]
+    return _capture(options)
+
+
 COMMANDS: dict[str, _Command] = {
     "get": _get,
     "exec": _exec,
     "ssh": _ssh,
     "url": _url_outside,
     "flows": _flows,
-    "capture": _capture,
+    "capture": _capture_outside,
 }

@@ -11,8 +11,9 @@ it twice: then it was sent again, or somebody else sent the same. These are told
    is certain when every order-keeping assignment agrees on it;
 3. parsimony: of two possible origins the one that needs the smaller rewrite.
 
-What remains open is reported (:attr:`Journey.doubts`), never guessed. Every box that translates
-here also routes, so addresses do not change without the TTL going down; that is relied upon.
+What remains open is reported (:attr:`Journey.doubts`), never guessed. Two things are relied upon: the
+TTL goes down at every box but the one whose own packet it is, and a link's sighting says whether the
+packet was entering the box there or leaving it (:attr:`Place.outgoing`).
 
 Pure: packets in, values out. Names of pods and Services belong to ``scenarios.names``.
 """
@@ -234,15 +235,29 @@ def _certain_pair(groups: dict[_Key, list[Packet]]) -> tuple[_Key, _Key] | None:
 def _origins(members: list[Packet], others: list[list[Packet]]) -> list[list[Packet]]:
     """The groups that ``members`` may be the continuation of: nearest upstream, smallest rewrite."""
     places = {packet.place for packet in members}
-    first = max(members, key=lambda packet: packet.ttl)
     possible = [
         group
         for group in others
         if not places & {packet.place for packet in group}
-        and min(packet.ttl for packet in group) > first.ttl
+        and _through_a_box(_last(group), _first(members))
         and any(0 <= b.time_ns - a.time_ns <= PATIENCE_NS for a in group for b in members)
     ]
     return _best(members, possible, forward=False)
+
+
+def _first(group: list[Packet]) -> Packet:
+    return max(group, key=lambda packet: (packet.ttl, -packet.time_ns))
+
+
+def _last(group: list[Packet]) -> Packet:
+    return min(group, key=lambda packet: (packet.ttl, -packet.time_ns))
+
+
+def _through_a_box(before: Packet, after: Packet) -> bool:
+    """Whether a box may have turned one into the other."""
+    if before.ttl == after.ttl:
+        return after.place.outgoing and not before.place.outgoing
+    return before.ttl > after.ttl
 
 
 def _best(members: list[Packet], possible: list[list[Packet]], *, forward: bool) -> list[list[Packet]]:
@@ -251,8 +266,7 @@ def _best(members: list[Packet], possible: list[list[Packet]], *, forward: bool)
 
     def rank(group: list[Packet]) -> tuple[int, int]:
         before, after = (members, group) if forward else (group, members)
-        last = min(before, key=lambda packet: packet.ttl)
-        first = max(after, key=lambda packet: packet.ttl)
+        last, first = _last(before), _first(after)
         return (last.src == first.src) + (last.dst == first.dst), first.ttl - last.ttl
 
     top = max(map(rank, possible))

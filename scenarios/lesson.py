@@ -32,6 +32,7 @@ from controller.api.objects import Obj
 from scenarios.evidence import Connection, Journey
 from scenarios.names import Directory
 from scenarios.narrate import Narrator
+from scenarios.output import Output
 from scenarios.result import Check, Command, Event, FlowRow, Flows, Result, Step, Table, Text, story
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Host(Protocol):
 class Lesson:
     """A lesson while it is told: what it runs, sees and concludes is printed and kept."""
 
-    def __init__(self, lab: Lab, result: Result, narrator: Narrator, out: Path | None = None) -> None:
+    def __init__(self, lab: Lab, result: Result, narrator: Narrator, out: Output | None = None) -> None:
         self.lab, self.result, self.narrator, self.out = lab, result, narrator, out
         self._names = Directory()
         self._frames = self._bad = self._missed = 0
@@ -157,9 +158,9 @@ class Lesson:
         self._bad += len(seen.bad_checksums)
         self._missed += sum(seen.capture.dropped.values())
         if self.out:
-            number = len(self.result.captures) + 1
-            path = self.out / f"{self.result.lesson}-{number:02}.pcapng"
-            self.result.captures.append(str(watch.write(seen, path, self._names)))
+            name = f"{self.result.lesson}-{len(self.result.captures) + 1:02}.pcapng"
+            watch.write(seen, self.out.path(name), self._names)
+            self.result.captures.append(self.out.wrote(name))
 
     def names(self) -> Directory:
         """Who is behind which address now, and who was."""
@@ -251,24 +252,11 @@ def main(name: str, options: argparse.Namespace) -> int:
     needed = getattr(module, "NODES", 1)
     if config.nodes < needed:
         raise UsageError(f"--nodes {config.nodes}: this lesson needs at least {needed} nodes")
-    out = _output_folder(options.out) if options.out else None
+    out = Output(options.out) if options.out else None
     sandbox.enter(lambda: _tell(module, config, options, out), name=options.name)
 
 
-def _output_folder(word: str) -> Path:
-    from topo import sandbox
-
-    path = Path(word).resolve()
-    sandbox.need_root()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out {word}: {error.strerror}") from None
-    return path
-
-
-def _tell(module: Any, config: Any, options: argparse.Namespace, out: Path | None) -> int:
-    from topo import sandbox
+def _tell(module: Any, config: Any, options: argparse.Namespace, out: Output | None) -> int:
     from topo.lab import Lab
 
     name = module.__name__.rpartition(".")[2]
@@ -289,9 +277,11 @@ def _tell(module: Any, config: Any, options: argparse.Namespace, out: Path | Non
         lesson.finish()
         result.seconds = time.monotonic() - start
         if out:
-            (out / "result.json").write_text(json.dumps(result.as_json(), indent=2) + "\n", encoding="utf-8")
-            result.captures.append(str(out / "result.json"))
-            sandbox.own_by_user(out)
+            result.captures.append(out.name("result.json"))
+            out.path("result.json").write_text(
+                json.dumps(result.as_json(), indent=2) + "\n", encoding="utf-8"
+            )
+            out.wrote("result.json")
         narrator.summary(result)
         if options.json:
             print(json.dumps(result.as_json(), indent=2))

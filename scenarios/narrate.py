@@ -109,8 +109,8 @@ class Narrator:
         self.console.print(Words(f"    {head:<14} {packet.hops[0].who}", style="cyan"))
         for hop in packet.hops:
             for kind, before, after, who in hop.rewrites:
-                what = (f"{kind} {before} ⇒ {after}", _COLOURS[kind])
-                self._fit(Words.assemble("        ⇣ ", what, f"  {who.partition(' ⇒ ')[2]}"))
+                change = (f"{kind} {before} ⇒ {after}", _COLOURS[kind])
+                self._fit(Words.assemble("        ⇣ ", change, f"  {who.partition(' ⇒ ')[2]}"))
             link = hop.link if len(hop.link) <= links else hop.link[: links - 1] + "…"
             self._fit(Words(f"      {link:<{links}} {hop.ms:8.3f} {hop.src} → {hop.dst}  TTL {hop.ttl}"))
 

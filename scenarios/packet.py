@@ -62,7 +62,7 @@ class Tuple5(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a packet was seen: a link, and whether it was leaving the captured interface."""
+    """Where a packet was seen: a link, and whether it was leaving the bridge or router there."""
 
     link: str
     outgoing: bool

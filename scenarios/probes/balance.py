@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from scenarios.probes.kit import Probe
 
 LIMIT = 0.001
+WINDOW = 100
+"""Packets under way at once: more than a few hundred overrun the switch's receive buffer."""
 EXAMPLES = """\
 examples:
   ./lab exec client1 -- python -m scenarios.probes.balance http://192.168.49.2:30000/
@@ -67,16 +69,14 @@ def measure(probe: Probe, options: argparse.Namespace) -> dict[str, Any]:
     ends = [link for link in probe.links if not link.label.endswith("-uplink")]
     clock = keep_timestamps()
     with Capture(ends) as capture:
-        probe.send(frames)
-
-        def answered(seen: Sequence[Any]) -> bool:
-            back = sum(frame.link == probe.source_link and frame.direction == "out" for frame in seen)
-            return bool(back >= options.count)
-
-        try:
-            capture.wait_for(answered, timeout=5)
-        except PodwireError:
-            pass  # what stayed unanswered is counted below
+        sent = 0
+        for start in range(0, len(frames), WINDOW):
+            probe.send(frames[start : start + WINDOW])
+            sent = min(start + WINDOW, len(frames))
+            try:
+                capture.wait_for(_all_back(probe.source_link, sent), timeout=2)
+            except PodwireError:
+                break  # what stayed unanswered is counted below
     clock.close()
     packets = (
         read(frame.data, time_ns=frame.time_ns, link=frame.link, outgoing=frame.direction == "out")
@@ -99,7 +99,7 @@ def measure(probe: Probe, options: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "target": str(probe.target),
         "from": probe.source,
-        "sent": options.count,
+        "sent": sent,
         "answered": sum(pods.values()),
         "refused": refused,
         "ambiguous": ambiguous,
@@ -110,6 +110,11 @@ def measure(probe: Probe, options: argparse.Namespace) -> dict[str, Any]:
         result |= {"chi_square": round(test.chi_square, 3), "freedom": test.freedom, "p": round(test.p, 6)}
     result["even"] = result["answered"] == options.count and result.get("p", 1.0) > LIMIT
     return result
+
+
+def _all_back(link: str, sent: int) -> Callable[[Sequence[Any]], bool]:
+    """Whether as many packets as were sent have come back to the source."""
+    return lambda seen: sum(frame.link == link and frame.direction == "out" for frame in seen) >= sent
 
 
 def report(result: dict[str, Any], *, as_json: bool) -> int:

@@ -48,6 +48,7 @@ class Probe:
     source: str
     address: str
     mac: str
+    gateway_mac: str
     netns: Netns
     target: Endpoint
     service: Obj | None
@@ -81,7 +82,7 @@ class Probe:
                     sport=port, dport=self.target.port, flags="S", seq=port * 65537, options=[("MSS", 1460)]
                 )
             )
-            head = Ether(src=self.mac, dst=wiring.GATEWAY_MAC) / IP(
+            head = Ether(src=self.mac, dst=self.gateway_mac) / IP(
                 src=self.address, dst=self.target.address, id=port, flags="DF"
             )
             made.append(bytes(head / layer))
@@ -108,6 +109,7 @@ def open_probe(options: argparse.Namespace) -> Probe:
         source=source,
         address=address,
         mac=wiring.mac_of(address),
+        gateway_mac=wiring.FABRIC_MAC if state.hosts[source]["kind"] == "client" else wiring.GATEWAY_MAC,
         netns=Netns.open(source),
         target=target,
         service=_service_of(target, services),

@@ -60,6 +60,8 @@ def served_by_client1(lab: Lab) -> Iterator[None]:
         with contextlib.suppress(OSError):
             while True:
                 request, peer = datagram.recvfrom(4096)
+                if not request:  # shut down
+                    return
                 body = f"{peer[0]}:{peer[1]}" if request.startswith(b"clientip") else "client1"
                 datagram.sendto(body.encode(), peer)
 

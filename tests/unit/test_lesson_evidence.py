@@ -56,7 +56,7 @@ def there(
 ) -> list[Packet]:
     """One packet from a client by node1, which has no pod, to the pod on node2."""
     return [
-        packet(client, start, 64, asked, **kw),  # type: ignore[arg-type]
+        packet(client, start, 64, asked, out=False, **kw),  # type: ignore[arg-type]
         packet("node1-uplink", start + 10, 63, asked, out=False, **kw),  # type: ignore[arg-type]
         packet("node1-uplink", start + 20, 62, served, **kw),  # type: ignore[arg-type]
         packet("node2-web", start + 30, 60, served, **kw),  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def back(
         packet("node2-web", start, 64, served.reverse, out=False, **kw),  # type: ignore[arg-type]
         packet("node1-uplink", start + 10, 62, served.reverse, out=False, **kw),  # type: ignore[arg-type]
         packet("node1-uplink", start + 20, 61, asked.reverse, **kw),  # type: ignore[arg-type]
-        packet(client, start + 30, 60, asked.reverse, out=False, **kw),  # type: ignore[arg-type]
+        packet(client, start + 30, 60, asked.reverse, **kw),  # type: ignore[arg-type]
     ]
 
 
@@ -161,8 +161,8 @@ def masked_queries() -> tuple[list[Packet], Tuple5, Tuple5, Tuple5, Tuple5]:
     one, two = line(CLIENT, 5000, NODE1, 30053, "UDP"), line(CLIENT2, 5000, NODE1, 30053, "UDP")
     first, second = line(NODE1, 5000, POD, 53, "UDP"), line(NODE1, 61234, POD, 53, "UDP")
     packets = [
-        packet("client1", 0, 64, one, flags=""),
-        packet("client2", 1, 64, two, flags=""),
+        packet("client1", 0, 64, one, flags="", out=False),
+        packet("client2", 1, 64, two, flags="", out=False),
         packet("node2-web", 50, 60, first, flags=""),
         packet("node2-web", 51, 60, second, flags=""),
     ]
@@ -208,16 +208,34 @@ def test_a_port_pair_used_again_is_another_connection() -> None:
 def test_a_connection_to_itself_is_followed_through_the_hairpin() -> None:
     asked, served = line(POD, PORT, VIP, 80), line("169.254.0.253", PORT, POD, 8501)
     connection = only(
-        connections([packet("web", 0, 64, asked), packet("web", 9, 63, served, out=False)]),
+        connections([packet("web", 0, 64, asked, out=False), packet("web", 9, 63, served)]),
     )
     assert [rewrite.what for rewrite in connection.opening.rewrites()[0]] == ["DNAT", "SNAT"]
+
+
+def test_a_node_that_translates_its_own_packet_does_not_count_a_hop() -> None:
+    asked, served = line(NODE1, PORT, VIP, 80), line(NODE1, PORT, POD, 8501)
+    connection = only(
+        connections(
+            [
+                packet("node1-host", 0, 64, asked, out=False),
+                packet("node1-uplink", 9, 64, served),
+                packet("node2-web", 20, 62, served),
+                packet("node2-web", 30, 64, served.reverse, out=False, flags="SYN,ACK"),
+                packet("node1-uplink", 40, 62, served.reverse, out=False, flags="SYN,ACK"),
+                packet("node1-host", 50, 62, asked.reverse, flags="SYN,ACK"),
+            ]
+        )
+    )
+    assert [len(journey.hops) for journey in connection.journeys] == [3, 3]
+    assert connection.served == served
 
 
 def test_two_links_that_saw_equal_packets_with_the_same_ttl_saw_two_packets() -> None:
     found = connections(
         [
-            packet("client1", 0, 64, line(CLIENT, 5000, VIP, 53, "UDP"), flags=""),
-            packet("client2", 1, 64, line(CLIENT2, 5000, VIP, 53, "UDP"), flags=""),
+            packet("client1", 0, 64, line(CLIENT, 5000, VIP, 53, "UDP"), flags="", out=False),
+            packet("client2", 1, 64, line(CLIENT2, 5000, VIP, 53, "UDP"), flags="", out=False),
         ]
     )
     assert [len(c.journeys[0].hops) for c in found] == [1, 1]

@@ -65,6 +65,7 @@ def probe() -> Probe:
         source="client1",
         address="198.51.100.11",
         mac="0a:58:c6:33:64:0b",
+        gateway_mac="0a:58:a9:fe:01:02",
         netns=None,  # type: ignore[arg-type]
         target=Endpoint("192.168.49.2", 30000),
         service=None,
@@ -78,7 +79,7 @@ def test_every_connection_has_a_source_port_and_a_sequence_number_of_its_own() -
     packets = [read(frame) for frame in probe().frames(range(20001, 20101), udp=False)]
     assert [p.src.port for p in packets if p] == list(range(20001, 20101))
     assert len({p.unchanged for p in packets if p}) == 100
-    assert {(p.flags, p.mac_dst, p.bad_checksums) for p in packets if p} == {("SYN", "0a:58:a9:fe:01:01", ())}
+    assert {(p.flags, p.mac_dst, p.bad_checksums) for p in packets if p} == {("SYN", "0a:58:a9:fe:01:02", ())}
 
 
 def test_datagrams_can_be_told_apart_too() -> None:
