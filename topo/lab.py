@@ -28,6 +28,7 @@ from controller.api.errors import MachineError, NotSettled, Unreachable, UsageEr
 from controller.api.manifests import Document, check, load
 from controller.api.objects import Obj
 from topo import sandbox
+from topo.addons import KUBE_DNS
 from topo.capture import Capture, LinkEnd, keep_timestamps
 from topo.capture_links import choose_links, link_ends
 from topo.config import ClusterConfig
@@ -116,6 +117,7 @@ class Lab:
         self._undo.callback(self.components.stop)  # asked early: they end while the wires go
         self.components.wait_ready("apiserver")
         self.nodes.register()
+        self.client.create(KUBE_DNS)
         self.components.wait_ready("runtime")
         self.kubelet = Kubelet(
             self.client,

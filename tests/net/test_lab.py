@@ -101,6 +101,11 @@ def test_a_pod_runs_commands_inside_its_container(lab: Lab) -> None:
         assert process.wait(10) == 0
 
 
+def test_a_name_fails_at_once_while_nothing_answers_at_kube_dns(lab: Lab) -> None:
+    looked_up = lab.pods("app=web")[0].run(["getent", "hosts", "web"], timeout=4)
+    assert (looked_up.returncode, looked_up.stdout) == (2, "")
+
+
 def test_a_socket_of_a_host_speaks_with_that_hosts_address(lab: Lab) -> None:
     pod, other = lab.pods("app=web")
     with pod.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
