@@ -53,7 +53,7 @@ class Probe:
         )
 
 
-WIRING_SECONDS = 10.0
+WIRING_SECONDS = 30.0
 """How long a new pod's wires may take until they carry its first probe."""
 
 
