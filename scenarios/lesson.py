@@ -261,10 +261,13 @@ def _tell(module: Any, config: Any, options: argparse.Namespace, out: Output | N
 
     name = module.__name__.rpartition(".")[2]
     narrator = Narrator(sys.stderr if options.json else sys.stdout, quiet=options.quiet)
-    narrator.title(name, (module.__doc__ or "").splitlines()[0])
     result = Result(lesson=name)
     start = time.monotonic()
-    with Lab(config, log=narrator.line) as lab:
+    unstarted = Lab(config, log=narrator.line)
+    size = f"{config.nodes} nodes, {config.clients} outside"
+    facts = f"{size}, {unstarted.ovs.datapath} datapath, {config.controller}"
+    narrator.title(name, facts, (module.__doc__ or "").splitlines()[0])
+    with unstarted as lab:
         result.lab = {
             "nodes": config.nodes,
             "clients": config.clients,

@@ -35,9 +35,11 @@ class Narrator:
         if not self.quiet:
             self.console.print(text, style="dim", markup=False)
 
-    def title(self, name: str, text: str) -> None:
+    def title(self, name: str, facts: str, text: str) -> None:
+        """The first line says on what the lab runs."""
         if not self.quiet:
-            self.console.print(Words.assemble((f"podwire {name}", "bold"), f"  {text}"))
+            self.console.print(Words.assemble((f"podwire {name}", "bold"), f": {facts}"))
+            self.console.print(text, markup=False)
 
     def step(self, step: Step) -> None:
         self._steps += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,20 +115,25 @@ def test_a_lesson_leaves_nothing_behind() -> None:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
-def test_a_failed_check_is_exit_status_1(tmp_path: Path) -> None:
-    """A lesson that is wrong about something: the copy of the house it is in has one more lesson."""
-    for part in ("controller", "topo", "scenarios"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "scenarios" / "wrong.py").write_text(
-        '"""Wrong: a lesson that is."""\n'
-        "def tell(lesson):\n"
-        "    with lesson.step('only'):\n"
-        "        lesson.check('two and two', expected=5, seen=4)\n"
-    )
+WRONG = """
+import sys, types
+from scenarios import catalogue, cli, lesson
+
+def tell(lesson):
+    with lesson.step("only"):
+        lesson.check("two and two", expected=5, seen=4)
+
+wrong = types.ModuleType("scenarios.wrong", "Wrong: a lesson that is.")
+wrong.tell = tell
+sys.modules[wrong.__name__] = wrong
+options = cli.lesson_parser(catalogue.Entry(name="wrong", summary="")).parse_args(["--nodes", "1"])
+lesson.main("wrong", options)
+"""
+
+
+def test_a_failed_check_is_exit_status_1() -> None:
     with nothing_left():
-        done = subprocess.run(
-            [*LAB, "wrong", "--nodes", "1"], capture_output=True, text=True, timeout=60, cwd=tmp_path
-        )
+        done = run(sys.executable, "-c", WRONG)
     assert done.returncode == 1, done.stderr
     assert "FAIL two and two" in done.stdout
     assert "expected: 5" in done.stdout

@@ -140,7 +140,7 @@ def everything(names: Directory) -> Result:
 def shown(result: Result, *, quiet: bool = False, width: int = 80) -> str:
     console = io.StringIO()
     narrator = Narrator(console, quiet=quiet, width=width)
-    narrator.title(result.lesson, "A title.")
+    narrator.title(result.lesson, "3 nodes", "A title.")
     for step in result.steps:
         narrator.step(step)
         for event in step.events:
