@@ -14,6 +14,9 @@ SERVICE_NET = IPv4Network("10.96.0.0/12")
 LOAD_BALANCER_NET = IPv4Network("203.0.113.0/24")
 OUTSIDE_NET = IPv4Network("198.51.100.0/24")
 NODE_PORTS = range(30000, 32768)
+CLOUD_LEASE = ("Lease", "kube-system", "cloud-controller-manager")
+"""Kind, namespace and name of what says that there is a cloud: while it has a holder, Services of type
+LoadBalancer get addresses of LOAD_BALANCER_NET."""
 
 GATEWAY = IPv4Address("169.254.1.1")
 """The one gateway every host sees: each bridge answers ARP for it, hosts are routed, nothing floods."""

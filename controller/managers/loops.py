@@ -15,6 +15,7 @@ from controller.managers import (
     endpointslice,
     eventttl,
     garbage,
+    loadbalancer,
     namespace,
     podgc,
     replicaset,
@@ -67,6 +68,12 @@ LOOPS: Sequence[Loop] = (
         reconcile=endpoints.reconcile,
         refs=endpoints.refs,
         kinds=frozenset({"Service", "Pod", "Node", "Endpoints"}),
+    ),
+    Loop(
+        name=loadbalancer.COMPONENT,
+        reconcile=loadbalancer.reconcile,
+        refs=loadbalancer.refs,
+        kinds=frozenset({"Service", "Lease"}),
     ),
     Loop(
         name=podgc.COMPONENT,
