@@ -147,6 +147,44 @@ def _replica_set(obj: Obj, old: Obj | None) -> None:
         obj["status"] = {"replicas": 0}
 
 
+def _replication_controller(obj: Obj, old: Obj | None) -> None:
+    """Selector and labels follow the template's labels, where they are left out."""
+    spec = _spec(obj)
+    _fill(spec, replicas=1)
+    _template(spec)
+    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
+    if labels:
+        _fill(spec, selector=dict(labels))
+        _fill(obj["metadata"], labels=dict(labels))
+    if old is None:
+        obj["status"] = {"replicas": 0}
+
+
+def _stateful_set(obj: Obj, old: Obj | None) -> None:
+    spec = _spec(obj)
+    _fill(spec, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady", updateStrategy={})
+    _fill(spec, persistentVolumeClaimRetentionPolicy={})
+    _fill(spec["persistentVolumeClaimRetentionPolicy"], whenDeleted="Retain", whenScaled="Retain")
+    _fill(spec["updateStrategy"], type="RollingUpdate")
+    if spec["updateStrategy"]["type"] == "RollingUpdate":
+        _fill(spec["updateStrategy"].setdefault("rollingUpdate", {}), partition=0)
+    _template(spec)
+    if old is None:
+        obj["status"] = {"replicas": 0, "availableReplicas": 0}
+
+
+def _daemon_set(obj: Obj, old: Obj | None) -> None:
+    spec = _spec(obj)
+    _fill(spec, revisionHistoryLimit=10, updateStrategy={})
+    _fill(spec["updateStrategy"], type="RollingUpdate")
+    if spec["updateStrategy"]["type"] == "RollingUpdate":
+        _fill(spec["updateStrategy"].setdefault("rollingUpdate", {}), maxSurge=0, maxUnavailable=1)
+    _template(spec)
+    if old is None:
+        counts = ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady")
+        obj["status"] = dict.fromkeys(counts, 0)
+
+
 def _endpoint_ports(ports: list[Obj] | None, **more: Any) -> None:
     for port in ports or ():
         _fill(port, protocol="TCP", **more)
@@ -175,6 +213,9 @@ _DEFAULTS: Mapping[str, Callable[[Obj, Obj | None], None]] = {
     "Pod": _pod,
     "Deployment": _deployment,
     "ReplicaSet": _replica_set,
+    "ReplicationController": _replication_controller,
+    "StatefulSet": _stateful_set,
+    "DaemonSet": _daemon_set,
     "EndpointSlice": _endpoint_slice,
     "Endpoints": _endpoints,
     "Secret": _secret,

@@ -44,6 +44,7 @@ SYSTEM_NAMESPACES = (*UNDELETABLE_NAMESPACES, "kube-node-lease")
 _COUNTED = frozenset({
     "Pod", "Deployment", "ReplicaSet", "EndpointSlice", "StatefulSet", "DaemonSet", "Job", "CronJob",
     "Ingress", "NetworkPolicy", "PodDisruptionBudget", "ReplicationController", "PriorityClass",
+    "ServiceCIDR",
 })  # fmt: skip
 """Kinds whose ``metadata.generation`` counts changes of what is wanted."""
 

@@ -181,6 +181,7 @@ def label_selector(field: str, selector: Mapping[str, Any]) -> Iterator[FieldErr
 _NAMES: Mapping[str, Callable[[str], list[str]]] = {
     "Namespace": dns_label,
     "Service": dns_label_1035,
+    "IPAddress": path_segment,
     "Role": path_segment,
     "RoleBinding": path_segment,
     "ClusterRole": path_segment,

@@ -1,4 +1,4 @@
-"""Kubernetes' rules about Deployments and ReplicaSets, in Kubernetes' words. Pure."""
+"""Kubernetes' rules about what makes pods from a template, in Kubernetes' words. Pure."""
 
 from __future__ import annotations
 
@@ -34,6 +34,60 @@ def replica_set(obj: Obj, old: Obj | None) -> Iterator[FieldError]:
     yield from _replicated(obj.get("spec") or {}, old, "replicaset")
 
 
+def replication_controller(obj: Obj, old: Obj | None) -> Iterator[FieldError]:
+    """Its selector is a plain map, and may be changed."""
+    spec: Mapping[str, Any] = obj.get("spec") or {}
+    yield from rules.not_negative("spec.replicas", spec.get("replicas"))
+    yield from rules.not_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
+    selector, template = spec.get("selector") or {}, spec.get("template")
+    if not selector:
+        yield FieldError("spec.selector", REQUIRED)
+    yield from rules.labels("spec.selector", selector)
+    if template is None:
+        yield FieldError("spec.template", REQUIRED)
+        return
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    if not selector.items() <= labels.items():
+        text = "`selector` does not match template `labels`"
+        yield FieldError("spec.template.metadata.labels", INVALID, text, labels)
+    yield from _template(template)
+
+
+def stateful_set(obj: Obj, old: Obj | None) -> Iterator[FieldError]:
+    spec: Mapping[str, Any] = obj.get("spec") or {}
+    yield from _replicated(spec, None, "statefulset")
+    policies = ("OrderedReady", "Parallel")
+    yield from rules.one_of("spec.podManagementPolicy", spec.get("podManagementPolicy"), policies)
+    yield from _update_strategy(spec)
+    first = (spec.get("ordinals") or {}).get("start")
+    yield from rules.not_negative("spec.ordinals.start", first)
+    if old is not None and _fixed(spec) != _fixed(old["spec"]):
+        text = (
+            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', "
+            "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and "
+            "'minReadySeconds' are forbidden"
+        )
+        yield FieldError("spec", FORBIDDEN, text)
+
+
+def daemon_set(obj: Obj, old: Obj | None) -> Iterator[FieldError]:
+    spec: Mapping[str, Any] = obj.get("spec") or {}
+    yield from _replicated(spec, old, "daemonset")
+    yield from _update_strategy(spec)
+
+
+_FIXED = ("serviceName", "podManagementPolicy", "selector", "volumeClaimTemplates")
+
+
+def _fixed(spec: Mapping[str, Any]) -> list[Any]:
+    return [spec.get(word) for word in _FIXED]
+
+
+def _update_strategy(spec: Mapping[str, Any]) -> Iterator[FieldError]:
+    kind = (spec.get("updateStrategy") or {}).get("type")
+    yield from rules.one_of("spec.updateStrategy.type", kind, ("OnDelete", "RollingUpdate"))
+
+
 def _replicated(spec: Mapping[str, Any], old: Obj | None, word: str) -> Iterator[FieldError]:
     yield from rules.not_negative("spec.replicas", spec.get("replicas"))
     yield from rules.not_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
@@ -50,13 +104,17 @@ def _replicated(spec: Mapping[str, Any], old: Obj | None, word: str) -> Iterator
     if selector and not broken and not matches(selector, metadata.get("labels")):
         text = "`selector` does not match template `labels`"
         yield FieldError("spec.template.metadata.labels", INVALID, text, metadata.get("labels") or {})
-    yield from rules.template_metadata(metadata, "spec.template.metadata")
+    yield from _template(template)
+    if old is not None and selector != old["spec"].get("selector"):
+        yield FieldError("spec.selector", INVALID, "field is immutable", selector)
+
+
+def _template(template: Mapping[str, Any]) -> Iterator[FieldError]:
+    yield from rules.template_metadata(template.get("metadata") or {}, "spec.template.metadata")
     yield from pod_spec(template.get("spec") or {}, "spec.template.spec")
     restart = (template.get("spec") or {}).get("restartPolicy")
     if restart not in (None, "Always"):
         yield unsupported("spec.template.spec.restartPolicy", restart, ("Always",))
-    if old is not None and selector != old["spec"].get("selector"):
-        yield FieldError("spec.selector", INVALID, "field is immutable", selector)
 
 
 def _strategy(strategy: Mapping[str, Any]) -> Iterator[FieldError]:

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from controller.api import rules_endpoints, rules_metadata, rules_pod, rules_service, rules_workload
+from controller.api import (
+    rules_endpoints,
+    rules_metadata,
+    rules_network,
+    rules_pod,
+    rules_service,
+    rules_workload,
+)
 from controller.api.errors import BadRequest
 from controller.api.objects import Obj
 from controller.api.schema import Report, clean
@@ -20,6 +27,11 @@ RULES: Mapping[str, Rule] = {
     "Pod": rules_pod.pod,
     "Deployment": rules_workload.deployment,
     "ReplicaSet": rules_workload.replica_set,
+    "ReplicationController": rules_workload.replication_controller,
+    "StatefulSet": rules_workload.stateful_set,
+    "DaemonSet": rules_workload.daemon_set,
+    "ServiceCIDR": rules_network.service_cidr,
+    "IPAddress": rules_network.ip_address,
     "EndpointSlice": rules_endpoints.endpoint_slice,
     "Endpoints": rules_endpoints.endpoints,
     "Event": rules_endpoints.event,

@@ -10,16 +10,23 @@ from dataclasses import dataclass
 
 from controller.api.objects import Obj
 from controller.managers import (
+    daemonset,
     deployment,
     endpoints,
     endpointslice,
     eventttl,
     garbage,
+    ipaddress,
     loadbalancer,
+    mirroring,
     namespace,
     podgc,
     replicaset,
+    revisions,
     scheduler,
+    serviceaccount,
+    servicecidr,
+    statefulset,
 )
 from controller.managers.view import Change, Ref, View
 
@@ -49,7 +56,25 @@ LOOPS: Sequence[Loop] = (
         name=replicaset.COMPONENT,
         reconcile=replicaset.reconcile,
         refs=replicaset.refs,
-        kinds=frozenset({"ReplicaSet", "Pod"}),
+        kinds=frozenset({"ReplicaSet", "ReplicationController", "Pod"}),
+    ),
+    Loop(
+        name=revisions.COMPONENT,
+        reconcile=revisions.reconcile,
+        refs=revisions.refs,
+        kinds=frozenset({"StatefulSet", "DaemonSet"}),
+    ),
+    Loop(
+        name=statefulset.COMPONENT,
+        reconcile=statefulset.reconcile,
+        refs=statefulset.refs,
+        kinds=frozenset({"StatefulSet", "Pod", "ControllerRevision"}),
+    ),
+    Loop(
+        name=daemonset.COMPONENT,
+        reconcile=daemonset.reconcile,
+        refs=daemonset.refs,
+        kinds=frozenset({"DaemonSet", "Pod", "Node", "ControllerRevision"}),
     ),
     Loop(
         name=scheduler.COMPONENT,
@@ -68,6 +93,30 @@ LOOPS: Sequence[Loop] = (
         reconcile=endpoints.reconcile,
         refs=endpoints.refs,
         kinds=frozenset({"Service", "Pod", "Node", "Endpoints"}),
+    ),
+    Loop(
+        name=mirroring.COMPONENT,
+        reconcile=mirroring.reconcile,
+        refs=mirroring.refs,
+        kinds=frozenset({"Service", "Endpoints", "EndpointSlice"}),
+    ),
+    Loop(
+        name=ipaddress.COMPONENT,
+        reconcile=ipaddress.reconcile,
+        refs=ipaddress.refs,
+        kinds=frozenset({"Service", "IPAddress"}),
+    ),
+    Loop(
+        name=servicecidr.COMPONENT,
+        reconcile=servicecidr.reconcile,
+        refs=servicecidr.refs,
+        kinds=frozenset({"ServiceCIDR", "Namespace"}),
+    ),
+    Loop(
+        name=serviceaccount.COMPONENT,
+        reconcile=serviceaccount.reconcile,
+        refs=serviceaccount.refs,
+        kinds=frozenset({"Namespace", "ServiceAccount"}),
     ),
     Loop(
         name=loadbalancer.COMPONENT,

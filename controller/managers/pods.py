@@ -38,3 +38,15 @@ def is_available(pod: Obj, min_ready_seconds: int, now: datetime) -> bool:
 def controlled_by(obj: Obj, owner: Obj) -> bool:
     reference = objects.controller_of(obj)
     return reference is not None and reference["uid"] == objects.uid(owner)
+
+
+def pod_of(owner: Obj, name: str, template: Obj | None = None) -> Obj:
+    """A pod by its owner's template, or by that one. Its metadata may be changed, its spec may not."""
+    template = template or owner["spec"]["template"]
+    given = template.get("metadata") or {}
+    metadata: Obj = {"name": name, "namespace": objects.namespace(owner)}
+    metadata["labels"] = dict(given.get("labels") or {})
+    if given.get("annotations"):
+        metadata["annotations"] = dict(given["annotations"])
+    metadata["ownerReferences"] = [objects.owner_reference(owner)]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}

@@ -1,4 +1,4 @@
-"""ReplicaSet -> Pods: as many active pods as ``spec.replicas`` says, adopted or made.
+"""ReplicaSet or, its elder, ReplicationController -> Pods: as many active ones as ``replicas`` says.
 
 Which pods go first on the way down is Kubernetes' order (``ActivePodsWithRanks``). No rollouts here
 (``deployment``), no choice of nodes (``scheduler``).
@@ -14,11 +14,14 @@ from typing import Any
 from controller.api import objects
 from controller.api.objects import Obj
 from controller.managers import names
-from controller.managers.pods import available_at, by_name, controlled_by, is_active, is_available
+from controller.managers.claims import claim, owned
+from controller.managers.pods import available_at, is_active, is_available, pod_of
 from controller.managers.times import parse
 from controller.managers.view import Change, Create, Record, Ref, Update, View, Wake, delete, is_finished
 
 COMPONENT = "replicaset-controller"
+ELDER = "replication-controller"
+KINDS = ("ReplicaSet", "ReplicationController")
 BURST = 500
 """Pods made or deleted in one pass, as upstream's burstReplicas."""
 _DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -30,19 +33,8 @@ def reconcile(view: View, ref: Ref) -> list[Change]:
     if found is None:
         return []
     if objects.is_deleting(found):
-        return _status(view, found, _owned(view, found))
-    changes: list[Change] = []
-    claimed: list[Obj] = []
-    selector = found["spec"]["selector"]
-    for pod in by_name(view.select("Pod", ref.namespace, selector)):
-        if controlled_by(pod, found):
-            claimed.append(pod)
-        elif objects.controller_of(pod) is None and is_active(pod):
-            changes.append(_adopt(pod, found))
-            claimed.append(pod)
-    for pod in _owned(view, found):
-        if not objects.matches(selector, objects.labels(pod)) and not objects.is_deleting(pod):
-            changes.append(_release(pod, found))
+        return _status(view, found, owned(view, found))
+    claimed, changes = claim(view, found)
     active = [pod for pod in claimed if is_active(pod)]
     missing = found["spec"].get("replicas", 1) - len(active)
     if missing > 0:
@@ -54,38 +46,23 @@ def reconcile(view: View, ref: Ref) -> list[Change]:
 
 
 def refs(view: View, old: Obj | None, new: Obj | None) -> Iterator[Ref]:
-    """The ReplicaSet itself; of a pod its owner, or those that could adopt it."""
+    """The object itself; of a pod its owner, or those that could adopt it."""
     for obj in filter(None, (old, new)):
-        if obj["kind"] == "ReplicaSet":
+        if obj["kind"] in KINDS:
             yield objects.key(obj)
             continue
         owner = objects.controller_of(obj)
         if owner is None:
             if obj is new:
-                yield from (objects.key(one) for one in view.selecting("ReplicaSet", obj))
-        elif owner["kind"] == "ReplicaSet":
-            yield Ref("ReplicaSet", objects.namespace(obj), owner["name"])
-
-
-def _owned(view: View, found: Obj) -> list[Obj]:
-    return by_name(pod for pod in view.owned_by(objects.uid(found)) if pod["kind"] == "Pod")
-
-
-def _adopt(pod: Obj, found: Obj) -> Update:
-    owners = [*objects.owners(pod), objects.owner_reference(found)]
-    return Update({**pod, "metadata": {**pod["metadata"], "ownerReferences": owners}})
-
-
-def _release(pod: Obj, found: Obj) -> Update:
-    owners = [owner for owner in objects.owners(pod) if owner["uid"] != objects.uid(found)]
-    return Update({**pod, "metadata": {**pod["metadata"], "ownerReferences": owners}})
+                yield from (objects.key(one) for kind in KINDS for one in view.selecting(kind, obj))
+        elif owner["kind"] in KINDS:
+            yield Ref(owner["kind"], objects.namespace(obj), owner["name"])
 
 
 def _create(view: View, found: Obj, count: int) -> list[Change]:
     """New pods by the template; names are stable and no name is used twice in a lab's life."""
     namespace, name = objects.namespace(found), objects.name(found)
     changes: list[Change] = []
-    template = found["spec"]["template"]
     ordinal = -1
     for _ in range(count):
         chosen, ordinal = names.generate(
@@ -95,19 +72,15 @@ def _create(view: View, found: Obj, count: int) -> list[Change]:
             taken=lambda name: view.used_pod_name(namespace, name),
             start=ordinal + 1,
         )
-        given = template.get("metadata") or {}
-        metadata: Obj = {"name": chosen, "generateName": f"{name}-", "namespace": namespace}
-        metadata["labels"] = dict(given.get("labels") or {})
-        if given.get("annotations"):
-            metadata["annotations"] = dict(given["annotations"])
-        metadata["ownerReferences"] = [objects.owner_reference(found)]
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+        pod = pod_of(found, chosen)
+        pod["metadata"]["generateName"] = f"{name}-"
         changes += [Create(pod), _record(found, "SuccessfulCreate", f"Created pod: {chosen}")]
     return changes
 
 
 def _record(found: Obj, reason: str, message: str) -> Record:
-    return Record(involved=found, reason=reason, message=message, component=COMPONENT)
+    component = COMPONENT if found["kind"] == "ReplicaSet" else ELDER
+    return Record(involved=found, reason=reason, message=message, component=component)
 
 
 def _first_to_go(view: View, found: Obj, active: list[Obj]) -> list[Obj]:

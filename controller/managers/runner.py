@@ -27,6 +27,7 @@ from controller.managers.view import Bind, Change, Create, Delete, Record, Updat
 from controller.managers.work import Task, Work
 
 COMPONENT = "managers"
+_MAKERS_OF_PODS = ("ReplicaSet", "ReplicationController", "StatefulSet", "DaemonSet")
 _SOMEBODY_WAS_FASTER = (Conflict, NotFound, AlreadyExists)
 
 
@@ -209,7 +210,7 @@ class Runner:
         """What was refused shows where people look: in the Events of the object."""
         found = self.view.get(*task.ref)
         if found is not None:
-            reason = "FailedCreate" if task.ref.kind == "ReplicaSet" else "FailedSync"
+            reason = "FailedCreate" if task.ref.kind in _MAKERS_OF_PODS else "FailedSync"
             message = f"Error creating: {error}" if reason == "FailedCreate" else str(error)
             self._record(
                 Record(

@@ -106,6 +106,19 @@ def _problem(view: View, pod: Obj, node: Obj) -> str:
         pod, {"key": _UNSCHEDULABLE, "effect": "NoSchedule"}
     ):
         return "node(s) were unschedulable"
+    problem = untolerated(pod, node)
+    if problem:
+        return problem
+    if not selected(pod, node):
+        return "node(s) didn't match Pod's node affinity/selector"
+    limit = (objects.status(node).get("allocatable") or {}).get("pods")
+    if limit is not None and len(view.index("Pod", "node", objects.name(node))) >= int(limit):
+        return "Too many pods"
+    return ""
+
+
+def untolerated(pod: Obj, node: Obj) -> str:
+    """The taint that keeps a pod from a node, in the scheduler's words; empty when none does."""
     taints = [*(node["spec"].get("taints") or ())]
     ready = objects.condition(node, "Ready")
     if ready is not None and ready["status"] != "True":
@@ -114,11 +127,6 @@ def _problem(view: View, pod: Obj, node: Obj) -> str:
         hard = taint["effect"] in ("NoSchedule", "NoExecute") and taint["key"] != _UNSCHEDULABLE
         if hard and not _tolerates(pod, taint):
             return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
-    if not _selected(pod, node):
-        return "node(s) didn't match Pod's node affinity/selector"
-    limit = (objects.status(node).get("allocatable") or {}).get("pods")
-    if limit is not None and len(view.index("Pod", "node", objects.name(node))) >= int(limit):
-        return "Too many pods"
     return ""
 
 
@@ -147,7 +155,8 @@ def _tolerates(pod: Obj, taint: Mapping[str, Any]) -> bool:
     return False
 
 
-def _selected(pod: Obj, node: Obj) -> bool:
+def selected(pod: Obj, node: Obj) -> bool:
+    """Whether nodeSelector and required node affinity allow the node."""
     labels = objects.labels(node)
     if not (pod["spec"].get("nodeSelector") or {}).items() <= labels.items():
         return False

@@ -93,15 +93,23 @@ def _of_label(obj: Obj) -> Iterator[str]:
         yield f"{namespace}/{key}={value}"
 
 
+_PLAIN_SELECTOR = ("Service", "ReplicationController")
+
+
 def _of_selector(obj: Obj) -> Iterator[str]:
     """One label that a matching pod certainly has, or none: then the whole namespace are candidates."""
     selector = (obj.get("spec") or {}).get("selector")
     if not selector:
         return
     namespace = obj["metadata"].get("namespace") or ""
-    plain = selector if obj["kind"] == "Service" else selector.get("matchLabels")
+    plain = selector if obj["kind"] in _PLAIN_SELECTOR else selector.get("matchLabels")
     pair = max(plain.items(), key=lambda item: (len(item[1]), item)) if plain else None
     yield f"{namespace}/{pair[0]}={pair[1]}" if pair else f"{namespace}/"
+
+
+def _of_parent(address: Obj) -> Iterator[str]:
+    parent = address["spec"]["parentRef"]
+    yield f"{parent['resource']}/{parent.get('namespace', '')}/{parent['name']}"
 
 
 def is_finished(pod: Obj) -> bool:
@@ -132,6 +140,10 @@ Indexer = Callable[[Obj], Iterable[str]]
 INDEXERS: Mapping[str, Mapping[str, Indexer]] = {
     "Pod": {"label": _of_label, "node": _of_node, "node and owner": _of_node_and_owner},
     "ReplicaSet": {"label": _of_label, "selector": _of_selector},
+    "ReplicationController": {"label": _of_label, "selector": _of_selector},
+    "StatefulSet": {"selector": _of_selector},
+    "DaemonSet": {"selector": _of_selector},
+    "IPAddress": {"parent": _of_parent},
     "EndpointSlice": {"label": _of_label},
     "Service": {"selector": _of_selector},
 }
@@ -192,7 +204,7 @@ class View:
         return [obj for obj in candidates if objects.matches(selector, objects.labels(obj))]
 
     def selecting(self, kind: str, pod: Obj) -> Iterator[Obj]:
-        """Services or ReplicaSets whose selector matches a pod."""
+        """Objects of a selector-indexed kind whose selector matches a pod."""
         labels, namespace = objects.labels(pod), objects.namespace(pod)
         values = [f"{namespace}/{key}={value}" for key, value in labels.items()] + [f"{namespace}/"]
         for value in values:
