@@ -174,9 +174,10 @@ class Fabric(NetnsHost):
         requests.append(route(first, _host(GATEWAY)))  # proxy ARP answers for what lies beyond another link
         self.bench.rtnetlink.run(requests)
         with self.netns.enter():
-            set_sysctls(
-                {f"net/ipv4/conf/{client.fabric_interface}/proxy_arp": "1" for client in plan.clients}
-            )
+            for client in plan.clients:
+                end = client.fabric_interface
+                # Linux answers for others after a random time of up to 0.8 s, unless it is told not to
+                set_sysctls({f"net/ipv4/conf/{end}/proxy_arp": "1", f"net/ipv4/neigh/{end}/proxy_delay": "0"})
         return {}
 
     def readdress(self, interface: str, old: IPv4Address, new: IPv4Address) -> None:
