@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status."""
-    from topo import environment
+    from topo.environment import ensure
 
-    environment.ensure()
+    ensure()
     from scenarios import cli
 
     return cli.main(sys.argv[1:] if argv is None else argv)

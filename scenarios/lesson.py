@@ -208,6 +208,16 @@ class Lesson:
         self._add(Flows(node=node, flows=rows))
         return sum(row.packets for row in rows)
 
+    def memory(self, seen: Seen, connection: Connection) -> None:
+        """Show what the nodes remember of a connection, so that its later packets need no choice."""
+        asked = str(connection.asked.src)
+        mine = [entry for entry in seen.remembered if entry.client == asked]
+        served = str(connection.served.dst)
+        self.table(
+            ("node", "zone", "what conntrack remembers"),
+            [(entry.node, entry.zone, entry.why) for entry in mine if entry.endpoint == served],
+        )
+
     # What is concluded.
 
     def check(self, name: str, *, expected: object, seen: object) -> bool:

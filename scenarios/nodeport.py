@@ -93,6 +93,8 @@ def by_packet(lesson: Lesson) -> None:
         connection = seen.to(str(node.ip), PORT, source_port=40001)
         lesson.packets(connection)
         lesson.flows(seen, node.name, "frontend-node")
+        lesson.say("From now on conntrack knows what to do with this connection's packets:")
+        lesson.memory(seen, connection)
         served = connection.served
         lesson.check_that(
             "the destination was translated to a pod of the Service",

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scenarios import conntrack, flows
+from controller.kubeproxy.explain import Connection as Remembered
+from controller.kubeproxy.explain import explain_conntrack
+from scenarios import flows
 from scenarios.evidence import Connection, Journey, connections
 from scenarios.names import Directory
-from scenarios.packet import Packet, read
+from scenarios.packet import Endpoint, Packet, Tuple5, read
 
 if TYPE_CHECKING:
     from controller.kubeproxy.explain import ExplainedFlow
@@ -30,7 +32,8 @@ class Seen:
     capture: Capture
     packets: list[Packet] = field(default_factory=list)
     connections: list[Connection] = field(default_factory=list)
-    conntrack: list[conntrack.Entry] = field(default_factory=list)
+    remembered: list[Remembered] = field(default_factory=list)
+    """The conntrack table of all nodes at the end."""
     flows: dict[str, list[ExplainedFlow]] = field(default_factory=dict)
     """By node: the flows that packets went through meanwhile, counting only those packets."""
 
@@ -74,11 +77,27 @@ def watch(lab: Lab, links: Sequence[str] = ()) -> Iterator[Seen]:
             )
         )
     ]
-    seen.conntrack = conntrack.read(lab.ovs.appctl("dpctl/dump-conntrack"))
-    known = [(entry.before, entry.after) for entry in seen.conntrack if entry.translated]
+    services, node_objects = (lab.client.list(kind)[0] for kind in ("Service", "Node"))
+    seen.remembered = explain_conntrack(lab.ovs.appctl("dpctl/dump-conntrack"), services, node_objects)
+    known = map(translation, seen.remembered)
     seen.connections = connections((p for p in seen.packets if p.protocol != "ARP"), known)
     lab.ovs.appctl("revalidator/purge")
     seen.flows = flows.used(before, flows.read(lab.client, nodes))
+
+
+def translation(entry: Remembered) -> tuple[Tuple5, Tuple5]:
+    """What a conntrack entry does to the client's packets: the tuple before and after."""
+
+    def line(src: str, dst: str) -> Tuple5:
+        return Tuple5(entry.protocol.upper(), endpoint(src), endpoint(dst))
+
+    return line(entry.client, entry.asked), line(entry.seen_as, entry.endpoint)
+
+
+def endpoint(text: str) -> Endpoint:
+    """``10.244.1.2:8080`` (or an address alone) as an Endpoint."""
+    address, _, port = text.rpartition(":")
+    return Endpoint(address, int(port)) if address and port.isdigit() else Endpoint(text, 0)
 
 
 def annotated(seen: Seen, names: Directory) -> dict[object, str]:

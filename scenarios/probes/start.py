@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 def start(main: Callable[[Sequence[str]], int]) -> int:
     """Run a probe's ``main`` on this process' command line; returns the exit status."""
-    from topo import environment
+    from topo.environment import ensure
 
-    environment.ensure()
+    ensure()
     from controller.api.errors import PodwireError
 
     try:

@@ -1,4 +1,4 @@
-"""How a lesson is kept and shown: names, checks, JSON, the console; and conntrack's text."""
+"""How a lesson is kept and shown: names, checks, JSON, the console; and conntrack's words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from scenarios import conntrack
+from controller.api.wiring import DATAPATH_ID
+from controller.kubeproxy.explain import explain_conntrack
+from scenarios import watch
 from scenarios.evidence import connections
 from scenarios.lesson import Lesson
 from scenarios.names import Directory
@@ -265,20 +267,22 @@ def test_a_check_of_words_shows_the_text_only_when_they_are_missing(lesson: Less
     assert [check.seen for _, check in lesson.result.checks] == ["Frontend", page]
 
 
-def test_conntrack_entries_of_both_datapaths_are_read() -> None:
-    text = (
-        "tcp,orig=(src=198.51.100.11,dst=192.168.49.2,sport=40001,dport=30000),"
-        "reply=(src=10.244.2.3,dst=198.51.100.11,sport=8501,dport=40001),"
-        "zone=1002,mark=0x30,protoinfo=(state=TIME_WAIT)\n"
-        "udp,orig=(src=10.244.1.2,dst=10.244.2.2,sport=5,dport=53),"
-        "reply=(src=10.244.2.2,dst=10.244.1.2,sport=53,dport=5),zone=1004,mark=48\n"
-        "icmp,orig=(src=1.1.1.1,dst=2.2.2.2,id=7,type=8,code=0),"
-        "reply=(src=2.2.2.2,dst=1.1.1.1,id=7,type=0,code=0)\n"
-        "nonsense\n"
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [("10.244.1.2:8080", ("10.244.1.2", 8080)), ("10.244.1.2", ("10.244.1.2", 0))],
+)
+def test_conntrack_s_words_are_endpoints(text: str, endpoint: tuple[str, int]) -> None:
+    assert watch.endpoint(text) == Endpoint(*endpoint)
+
+
+def test_a_conntrack_entry_is_a_translation() -> None:
+    dump = (
+        f"tcp,orig=(src={CLIENT},dst={NODE},sport=40001,dport=30000),"
+        f"reply=(src={POD},dst={CLIENT},sport=8501,dport=40001),zone=1002,mark=48,"
+        "protoinfo=(state=TIME_WAIT)\n"
     )
-    first, second, third = conntrack.read(text)
-    assert (first.zone, first.mark, first.translated) == (1002, 0x30, True)
-    assert str(first.before) == "198.51.100.11:40001 → 192.168.49.2:30000"
-    assert str(first.after) == "198.51.100.11:40001 → 10.244.2.3:8501"
-    assert (second.zone, second.mark, second.translated) == (1004, 48, False)
-    assert (third.before.protocol, third.before.src.port) == ("ICMP", 7)
+    node = OBJECTS[0] | {"metadata": {"name": "node1", "annotations": {DATAPATH_ID: f"{1:016x}"}}}
+    (entry,) = explain_conntrack(dump, [], [node])
+    before, after = watch.translation(entry)
+    assert str(before) == f"{CLIENT}:40001 → {NODE}:30000"
+    assert str(after) == f"{CLIENT}:40001 → {POD}:8501"
