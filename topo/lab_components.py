@@ -12,6 +12,7 @@ from pathlib import Path
 from controller.api.errors import PodwireError, UserError
 from topo.components import BACK_OFF, Component, python
 from topo.lab_state import API, LOGS, RUNTIME, STORE
+from topo.netns import NAMES
 from topo.network import OPENFLOW_LISTENER
 from topo.ovs import PrivateOvs
 
@@ -46,6 +47,7 @@ class LabComponents:
             "kubeproxy": (
                 "controller.kubeproxy.app", "--api", run_dir / API, "--listen", OPENFLOW_LISTENER,
                 "--backend", controller, "--timing", run_dir / LOGS / "kubeproxy-timing.jsonl",
+                "--netns-dir", NAMES,
             ),
         }  # fmt: skip
         self._components = {

@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -40,6 +41,7 @@ class Options:
     nodes: frozenset[str]
     read_every: float
     timing: Path | None
+    netns_dir: Path | None
     verbose: bool
 
 
@@ -52,6 +54,9 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--nodes", default="", help="only these, with commas; default: every Node")
     parser.add_argument("--read-every", type=float, default=3.0, help="seconds between looks at each switch")
     parser.add_argument("--timing", type=Path, help="append a line of JSON for each change to this file")
+    parser.add_argument(
+        "--netns-dir", type=Path, help="each node's network namespace by name: health servers stand there"
+    )
     parser.add_argument("--verbose", action="store_true", help="print each flow that is sent")
     got = parser.parse_args(arguments)
     return Options(
@@ -61,6 +66,7 @@ def parse(arguments: Sequence[str]) -> Options:
         nodes=frozenset(name for name in got.nodes.split(",") if name),
         read_every=got.read_every,
         timing=got.timing,
+        netns_dir=got.netns_dir,
         verbose=got.verbose,
     )
 
@@ -77,6 +83,8 @@ def run(options: Options) -> int:
     """Until SIGTERM or SIGINT; returns the exit code."""
     from controller.api.client import Client, Informer
     from controller.kubeproxy import backend, hub
+    from controller.kubeproxy.health import Health
+    from controller.kubeproxy.health_servers import HealthServers, listen_in
     from controller.kubeproxy.progress import Reporter
     from controller.kubeproxy.switch import Settings
     from controller.kubeproxy.worker import Objects, Worker
@@ -87,9 +95,22 @@ def run(options: Options) -> int:
     client = Client(options.api, user_agent="kubeproxy")
     reporter = Reporter(client)
     settings = Settings(read_every=options.read_every)
-    worker = Worker(reporter.report, nodes=options.nodes, settings=settings, timing=timing)
+    health = Health()
+    names = options.netns_dir
+    servers = HealthServers(health, lambda node, port: listen_in(names / node, port)) if names else None
+
+    def report(node: str, version: int) -> None:
+        health.updated(node, version, datetime.now(UTC))
+        reporter.report(node, version)
+
+    worker = Worker(report, nodes=options.nodes, settings=settings, timing=timing)
 
     def objects(batch: Any) -> None:
+        if servers is not None:
+            for event in batch.events:
+                health.apply(event.type, event.obj)
+            health.queued(batch.resource_version, datetime.now(UTC))
+            servers.sync()
         worker.deliver(
             Objects(events=batch.events, resource_version=batch.resource_version, at=monotonic()),
         )
@@ -103,6 +124,8 @@ def run(options: Options) -> int:
     hub.spawn(worker.run)
     hub.spawn(reporter.run)
     hub.spawn(_say_ready, worker, options.api)
+    if servers is not None:
+        hub.spawn(servers.run)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

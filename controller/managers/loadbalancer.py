@@ -56,7 +56,7 @@ def has_cloud(view: View) -> bool:
 
 
 def wants_balancer(service: Obj) -> bool:
-    """Of type LoadBalancer, alive, of no class or of ours (``podwire.dev/...``); another class is left alone."""
+    """Of type LoadBalancer, alive, of no class or of ours (``podwire.dev/...``)."""
     spec = service["spec"]
     ours = (spec.get("loadBalancerClass") or ANNOTATION).startswith(ANNOTATION)
     return spec.get("type") == "LoadBalancer" and ours and not objects.is_deleting(service)
