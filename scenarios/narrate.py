@@ -54,7 +54,7 @@ class Narrator:
             case Text():
                 style = "italic" if event.quote else ""
                 text = f"“{event.text}”" if event.quote else event.text
-                self.console.print(Padding(Words(text, style=style), (0, 0, 0, 2), expand=False))
+                self._paragraph(2, Words(text, style=style))
             case Command():
                 self._command(event)
             case Packets():
@@ -91,12 +91,12 @@ class Narrator:
             lines if len(lines) <= _OUTPUT_LINES else [*lines[: _OUTPUT_LINES - 1], f"… {len(lines)} lines"]
         )
         for line in shown:
-            self.console.print(Padding(Words(line), (0, 0, 0, 4), expand=False))
+            self._paragraph(4, Words(line))
         if event.status:
             self.console.print(f"    (exit status {event.status})", style="dim")
 
     def _packets(self, event: Packets) -> None:
-        self.console.print(Padding(Words(event.title, style="bold"), (0, 0, 0, 2), expand=False))
+        self._paragraph(2, Words(event.title, style="bold"))
         links = max((len(hop.link) for packet in event.packets for hop in packet.hops), default=0)
         for packet in event.packets:
             self._packet(packet, min(links, 34))
@@ -116,24 +116,24 @@ class Narrator:
             link = hop.link if len(hop.link) <= links else hop.link[: links - 1] + "…"
             self._fit(Words(f"      {link:<{links}} {hop.ms:8.3f} {hop.src} → {hop.dst}  TTL {hop.ttl}"))
 
+    def _paragraph(self, indent: int, words: Words) -> None:
+        """Wrapped to the width there is, without blanks at the ends of lines."""
+        for line in words.wrap(self.console, max(20, self.console.width - indent)):
+            line.rstrip()
+            self._fit(Words(" " * indent) + line)
+
     def _fit(self, line: Words) -> None:
         """One line, whatever the width: a packet's row is read along columns."""
         self.console.print(line, no_wrap=True, overflow="ignore", crop=False)
 
     def _flows(self, event: Flows) -> None:
-        self.console.print(
-            Padding(Words(f"the flows of {event.node} that did it", style="bold"), (0, 0, 0, 2))
-        )
+        self._paragraph(2, Words(f"the flows of {event.node} that did it", style="bold"))
         for flow in event.flows:
             head = f"{flow.table}, priority {flow.priority}, {flow.packets} packets"
-            self.console.print(
-                Padding(Words.assemble((head, "cyan"), "  because ", (flow.because, "bold")), (0, 0, 0, 4))
-            )
-            self.console.print(
-                Padding(Words(f"{flow.match or 'any'} ⇒ {flow.actions}"), (0, 0, 0, 6), expand=False)
-            )
+            self._paragraph(4, Words.assemble((head, "cyan"), "  because ", (flow.because, "bold")))
+            self._paragraph(6, Words(f"{flow.match or 'any'} ⇒ {flow.actions}"))
             if flow.why:
-                self.console.print(Padding(Words(flow.why, style="dim"), (0, 0, 0, 6), expand=False))
+                self._paragraph(6, Words(flow.why, style="dim"))
 
     def _table(self, event: Table) -> None:
         grid = _grid(*event.columns)
@@ -154,7 +154,7 @@ class Narrator:
             self.console.print(f"{line}: [dim]{escape(event.seen)}[/dim]")
         else:
             self.console.print(line + ":")
-            self.console.print(Padding(Words(event.seen, style="dim"), (0, 0, 0, 7), expand=False))
+            self._paragraph(7, Words(event.seen, style="dim"))
 
 
 def _verdict(ok: bool) -> str:

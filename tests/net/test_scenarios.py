@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.net.leaks import nothing_left
+from tests.net.leaks import nothing_left, said
 from tests.net.test_sandbox import RUNNING, small
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,6 +114,27 @@ def test_a_lesson_leaves_nothing_behind() -> None:
     with nothing_left():
         done = run(*LAB, "clusterip", "--quiet")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+TELLING = said("1. The book's two Deployments")
+
+
+@pytest.mark.parametrize("victim", ["outside", "process 1", "lab"])
+def test_a_lesson_that_is_killed_leaves_nothing_behind(victim: str) -> None:
+    with nothing_left() as start:
+        chain = start([*LAB, "nodeport"])
+        chain.reach(TELLING)
+        chain.kill(victim)
+        assert chain.end() in (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+
+def test_ctrl_c_ends_a_lesson_in_order() -> None:
+    with nothing_left() as start:
+        chain = start([*LAB, "nodeport"], terminal=True)
+        chain.reach(TELLING)
+        chain.type("\x03")
+        assert chain.end() == 128 + signal.SIGINT
+        assert "Traceback" not in chain.output
 
 
 WRONG = """
