@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.api.errors import PodwireError, UsageError
+from scenarios.cli import Parser
 from tests.bench.figures import Figure, table
 from topo import sandbox
 
@@ -29,9 +30,9 @@ BENCHES = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     lines = "\n".join(f"  {letter}  {text}" for letter, (_, text) in BENCHES.items())
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="./lab bench",
         description="Measure the lab, each figure beside another one of the same run.",
         epilog=f"benches:\n{lines}\n\nLet the machine do nothing else meanwhile; all take ten minutes.",

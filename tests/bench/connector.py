@@ -1,7 +1,9 @@
 """The programs of bench (d): a client that opens connections as fast as they are answered, and a server.
 
-    connector.py serve PORT                     accepts and closes, for ever
-    connector.py connect ADDRESS PORT SECONDS   prints opened connections, seconds and failures as JSON
+    connector.py serve PORT
+        accepts and closes, for ever
+    connector.py connect ADDRESS PORT SECONDS MOST
+        prints opened connections (MOST of them end it too), seconds and failures as JSON
 
 Standard library only, and run inside pods by file: nothing of ours is imported. Each connection is a
 handshake and an orderly end; the server closes first, so the client's ports are free again at once.
@@ -32,7 +34,7 @@ def serve(port: int) -> None:
             connection.close()
 
 
-def connect(address: str, port: int, seconds: float) -> dict[str, float]:
+def connect(address: str, port: int, seconds: float, most: int) -> dict[str, float]:
     """AT_ONCE connections under way at any time; one that hangs is counted as failed."""
     poll = select.epoll()
     under_way: dict[int, tuple[socket.socket, float]] = {}
@@ -50,7 +52,7 @@ def connect(address: str, port: int, seconds: float) -> dict[str, float]:
     end = began + seconds
     for _ in range(AT_ONCE):
         begin(now)
-    while now < end:
+    while now < end and opened + failed < most:
         ready = poll.poll(GIVE_UP)
         now = time.monotonic()
         for descriptor, _events in ready:
@@ -78,4 +80,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(int(sys.argv[2]))
     else:
-        print(json.dumps(connect(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))))
+        address, port, seconds, most = sys.argv[2:]
+        print(json.dumps(connect(address, int(port), float(seconds), int(most))))

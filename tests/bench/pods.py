@@ -17,7 +17,7 @@ RATIO = 0.7
 
 
 def measure(*, quick: bool) -> list[Figure]:
-    sizes = ((20, 1),) if quick else ((200, 3), (1000, 1))
+    sizes = ((20, 1),) if quick else ((200, 3), (1000, 2))
     return [_measure(count, rounds) for count, rounds in sizes]
 
 
