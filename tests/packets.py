@@ -90,6 +90,7 @@ SCENE: list[Obj] = [
     pod("solo-0", "node1", "solo"),
     pod("far-0", "node2", "far"),
     pod("host-0", "node2", "host", port=9090, host_network=True),
+    pod("same-0", "node2", "same", port=30086, host_network=True),
     pod("lazy-0", "node2", "lazy", ready=False),
     service("web", "10.96.0.50", 30080),
     service("solo", "10.96.0.51", 30081),
@@ -97,6 +98,7 @@ SCENE: list[Obj] = [
     service("host", "10.96.0.53", 30083, target=9090),
     service("empty", "10.96.0.54", 30084),
     service("lazy", "10.96.0.55", 30085),
+    service("same", "10.96.0.56", 30086, target=30086),
 ]
 
 WEB = ("web-0", "web-1")
@@ -160,6 +162,10 @@ outside to a NodePort by UDP | client1 | node3:30080/udp | web-0 web-1 | node3
 outside to a NodePort whose only endpoint is local still carries the node's address | client1 | node1:30081/tcp | solo-0 | node1
 outside to a NodePort with a hostNetwork endpoint on another node | client1 | node1:30083/tcp | host-0 | node1
 outside to a NodePort with a hostNetwork endpoint on that node keeps the client's address | client1 | node2:30083/tcp | host-0
+outside to a NodePort that is its hostNetwork endpoint's own port | client1 | node2:30086/tcp | same-0
+outside to such a NodePort by UDP | client1 | node2:30086/udp | same-0
+outside to such a NodePort of another node | client1 | node1:30086/tcp | same-0 | node1
+a pod reaches such a NodePort of its own node | pod/far-0 | node2:30086/tcp | same-0
 a pod reaches a NodePort of its own node | pod/alice | node1:30080/tcp | web-0 web-1 | node1
 a pod reaches a NodePort of another node | pod/alice | node3:30080/tcp | web-0 web-1 | node3
 a pod reaches itself through a NodePort of its own node | pod/solo-0 | node1:30081/tcp | solo-0 | node1

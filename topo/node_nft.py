@@ -17,7 +17,7 @@ import subprocess
 from ipaddress import IPv4Address, IPv4Network
 
 from controller.api.errors import MachineError
-from controller.api.wiring import NODE_PORT_VIRTUAL, NODE_PORTS, SERVICE_NET
+from controller.api.wiring import MASQUERADE_PORTS, NODE_PORT_VIRTUAL, NODE_PORTS, SERVICE_NET
 from topo.netns import Netns
 from topo.plan import HOST_INTERFACE
 from topo.rtnetlink import RT_TABLE_LOCAL, RT_TABLE_MAIN, Request, local_route, rule
@@ -26,6 +26,7 @@ NODE_SYSCTLS = {
     "net/ipv4/ip_forward": "0",
     "net/ipv4/conf/all/route_localnet": "1",
     "net/ipv4/conf/default/route_localnet": "1",
+    "net/ipv4/ip_local_port_range": f"{MASQUERADE_PORTS.stop} 65535",
     "net/ipv4/icmp_ratelimit": "0",
     "?net/ipv4/icmp_msgs_per_sec": "1000000",
     "?net/ipv4/icmp_msgs_burst": "1000000",

@@ -6,14 +6,23 @@ a particular cluster looks like (how many nodes, which names) belongs to ``topo.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 NODE_NET = IPv4Network("192.168.49.0/24")
 POD_NET = IPv4Network("10.244.0.0/16")
 SERVICE_NET = IPv4Network("10.96.0.0/12")
 LOAD_BALANCER_NET = IPv4Network("203.0.113.0/24")
 OUTSIDE_NET = IPv4Network("198.51.100.0/24")
+API_SERVER = SERVICE_NET[1]
+"""The address of the Service ``kubernetes``."""
+API_PORT = 6443
+"""Where the API server serves TLS, on the control plane's node."""
 NODE_PORTS = range(30000, 32768)
+MASQUERADE_PORTS = range(1024, 61440)
+"""What pods and clients may get as source port when they leave with a node's address; the node's own
+connections choose theirs above, so that neither ever meets the other's."""
 CLOUD_LEASE = ("Lease", "kube-system", "cloud-controller-manager")
 """Kind, namespace and name of what says that there is a cloud: while it has a holder, Services of type
 LoadBalancer get addresses of LOAD_BALANCER_NET."""
@@ -34,6 +43,19 @@ HOST_INTERFACE = ANNOTATION + "host-interface"
 """On a Node: the bridge port that leads to the node's own network namespace."""
 UPLINK_INTERFACE = ANNOTATION + "uplink-interface"
 """On a Node: the bridge port that leads to the fabric router."""
+
+MIRROR = "kubernetes.io/config.mirror"
+"""The annotation of a mirror Pod: shown for a process that no kubelet starts."""
+CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+"""The label of the node on which the API server is."""
+
+
+def node_address(node: Mapping[str, Any]) -> str | None:
+    """The InternalIP of a Node."""
+    for entry in (node.get("status") or {}).get("addresses") or ():
+        if entry["type"] == "InternalIP":
+            return str(entry["address"])
+    return None
 
 
 def mac_of(address: IPv4Address | str) -> str:

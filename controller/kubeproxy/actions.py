@@ -78,17 +78,22 @@ class GoTo(NamedTuple):
 
 
 class Nat(NamedTuple):
-    """Translate as the connection says (no address given), or to this address and port from now on."""
+    """Translate as the connection says (no address given), or to this address and port from now on.
+
+    With ``last_port`` a free port from ``port`` to it is chosen.
+    """
 
     side: str = ""
     address: IPv4Address | IPv6Address | None = None
     port: int = 0
+    last_port: int = 0
 
     def __str__(self) -> str:
         if self.address is None:
             return "nat"
         where = f"[{self.address}]" if self.address.version == 6 and self.port else str(self.address)
-        return f"nat({self.side}={where}:{self.port})" if self.port else f"nat({self.side}={where})"
+        ports = f":{self.port}" if self.port else ""
+        return f"nat({self.side}={where}{ports}{f'-{self.last_port}' if self.last_port else ''})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from controller.api import wiring
 from controller.kubeproxy.actions import Ct, Move, Nat, SetField
-from controller.kubeproxy.fields import PROTOCOLS, FieldMatch, proto
+from controller.kubeproxy.fields import DST_PORT, PROTOCOLS, FieldMatch, proto
 from controller.kubeproxy.flow import Category, Cause, Flow
 from controller.kubeproxy.node import Node
 from controller.kubeproxy.pipeline import (
@@ -16,6 +16,7 @@ from controller.kubeproxy.pipeline import (
     EP_SELECTED,
     EP_UNION,
     HIGH,
+    HIGHEST,
     MARK_HAIRPIN,
     MARK_SERVICE,
     MARK_SNAT,
@@ -69,6 +70,19 @@ def flows_of_endpoint(address: Address, port: int, protocol: str, node: Node) ->
             "The connection goes to this endpoint, every packet of it.",
         )
     ]
+    if here:
+        # Any address of a Service that is an address of the node's: a NodePort with the number of its target.
+        asked = (FieldMatch(family.dst, int(address)), FieldMatch(DST_PORT[PROTOCOLS[protocol]], port))
+        flows.append(
+            Flow(
+                ENDPOINT_DNAT,
+                HIGHEST,
+                (*match, *asked),
+                (Ct(node.dnat_zone, "L3Forwarding", commit=True, exec=(_SERVICE,)),),
+                cause,
+                "Asked by its own address and port: known from now on, and not translated to what it is.",
+            )
+        )
     if node.is_local(address):
         back = (*match, FieldMatch(family.src, int(address)))
         flows.append(

@@ -143,6 +143,14 @@ def _spoof_guard(node: Node) -> Iterator[Flow]:
         )
     yield Flow(
         SPOOF_GUARD,
+        HIGH,
+        (ip, FieldMatch(IN_PORT, node.uplink_port), FieldMatch(family.src, int(node.address))),
+        (),
+        node.cause,
+        "This node's own address cannot come from outside.",
+    )
+    yield Flow(
+        SPOOF_GUARD,
         NORMAL,
         (ip, FieldMatch(IN_PORT, node.uplink_port)),
         (GoTo("UnSNAT"),),

@@ -13,11 +13,13 @@ from controller.kubeproxy.actions import Action, Ct, DecTtl, GoTo, Nat, OutputTo
 from controller.kubeproxy.fields import (
     ETH_DST,
     ETH_SRC,
+    SRC_PORT,
     WRITABLE_IN_PORT,
     Field,
     FieldMatch,
     ct_state,
     mac,
+    proto,
 )
 from controller.kubeproxy.flow import Flow
 from controller.kubeproxy.node import Node
@@ -28,6 +30,7 @@ from controller.kubeproxy.pipeline import (
     FROM_POD,
     FROM_UPLINK,
     HIGH,
+    HIGHEST,
     L3_FORWARDING,
     LOW,
     MARK_HAIRPIN,
@@ -164,6 +167,27 @@ def _snat_mark(node: Node) -> Iterator[Flow]:
 
 def _snat(node: Node) -> Iterator[Flow]:
     ip, new = node.family.ip, ct_state("+new+trk")
+    yield Flow(
+        SNAT,
+        HIGHEST,
+        (ip, new, MARK_SNAT(), SOURCE(FROM_NODE)),
+        (Ct(node.snat_zone, "Output", commit=True),),
+        node.cause,
+        "The node's own already has that source: only its port is taken. Translated to the address it has, "
+        "Open vSwitch 3.1 would meet its own entry for the replies once the connection expires, and abort.",
+    )
+    ports = wiring.MASQUERADE_PORTS
+    below = Nat("src", node.address, ports.start, ports.stop - 1)
+    for number, field in SRC_PORT.items():
+        for value, mask in prefixes(range(ports.stop, 1 << 16)):
+            yield Flow(
+                SNAT,
+                HIGH,
+                (ip, new, MARK_SNAT(), proto(number), FieldMatch(field, value, mask)),
+                (Ct(node.snat_zone, "Output", commit=True, nat=below),),
+                node.cause,
+                "Its port is one of those the node's own connections have for themselves: it gets another.",
+            )
     for mark, address in ((MARK_SNAT, node.address), (MARK_HAIRPIN, wiring.HAIRPIN_VIRTUAL)):
         yield Flow(
             SNAT,

@@ -32,7 +32,7 @@ NX_VENDOR = 0x2320
 NXAST_RESUBMIT_TABLE, NXAST_OUTPUT_REG, NXAST_CT, NXAST_NAT = 14, 15, 35, 36
 NX_CT_F_COMMIT = 1
 NX_NAT_F_SRC, NX_NAT_F_DST = 1, 2
-NX_NAT_IPV4_MIN, NX_NAT_IPV6_MIN, NX_NAT_PROTO_MIN = 1, 4, 16
+NX_NAT_IPV4_MIN, NX_NAT_IPV6_MIN, NX_NAT_PROTO_MIN, NX_NAT_PROTO_MAX = 1, 4, 16, 32
 MAX_LEN = 0xFFFF
 
 _OXM = Struct("!I")
@@ -135,6 +135,9 @@ def _nat(nat: Nat) -> bytes:
         if nat.port:
             present |= NX_NAT_PROTO_MIN
             ranges += nat.port.to_bytes(2, "big")
+        if nat.last_port:
+            present |= NX_NAT_PROTO_MAX
+            ranges += nat.last_port.to_bytes(2, "big")
     length = _NAT.size + len(ranges)
     padding = -length % 8
     return _NAT.pack(0xFFFF, length + padding, NX_VENDOR, NXAST_NAT, flags, present) + ranges + bytes(padding)

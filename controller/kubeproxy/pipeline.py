@@ -68,7 +68,7 @@ MARK_HAIRPIN = Part(CT_MARK, 6, 1, "Hairpin", "returns to where it came from: le
 MARKS = (MARK_SERVICE, MARK_SNAT, MARK_HAIRPIN)
 
 # Priorities: within a table, the higher is looked at first.
-HIGH, NORMAL, LOW, LAST, MISS = 210, 200, 190, 180, 0
+HIGHEST, HIGH, NORMAL, LOW, LAST, MISS = 220, 210, 200, 190, 180, 0
 
 
 def endpoint_ip(family: Family) -> Part:
@@ -174,7 +174,7 @@ TABLES = number(
             "EndpointDNAT",
             "PreRouting",
             "translates the destination to the chosen endpoint, for good",
-            _fields(ETH_TYPE, IP_PROTO, *_SRC, REG3, XXREG3, REG4),
+            _fields(ETH_TYPE, IP_PROTO, *_SRC, *_DST, *_L4_DST, REG3, XXREG3, REG4),
             "L3Forwarding",
         ),
         _table(
@@ -197,7 +197,7 @@ TABLES = number(
             "SNAT",
             "PostRouting",
             "translates the source in a zone of its own",
-            _fields(CT_STATE, CT_MARK, ETH_TYPE),
+            _fields(CT_STATE, CT_MARK, REG0, ETH_TYPE, IP_PROTO, *_L4_SRC),
             "Output",
         ),
         _table(

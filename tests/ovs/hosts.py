@@ -96,8 +96,8 @@ class Host:
         return f"{who} {ip.src}".encode()
 
     def _asked(self, ip: Packet) -> bool:
-        """Client ports here are below 20000 and servers above, or well known: enough to tell them apart."""
-        return bool(10000 <= ip[UDP].dport < 20000)
+        """Client ports here are below 20000 or a node's own, servers' between or well known: told apart."""
+        return bool(10000 <= ip[UDP].dport < 20000 or ip[UDP].dport >= wiring.MASQUERADE_PORTS.stop)
 
     def _reply(self, ip: Packet) -> Packet:
         return IP(src=ip.dst, dst=ip.src)

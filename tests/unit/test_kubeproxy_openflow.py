@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Sequence
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -24,10 +24,19 @@ from controller.kubeproxy.diff import (
     RemoveBucket,
     diff,
 )
-from controller.kubeproxy.fields import IPV4, IPV4_DST, IPV6, IPV6_DST, TCP, FieldMatch, proto
+from controller.kubeproxy.fields import IPV4, IPV4_SRC, IPV6, IPV6_DST, TCP, FieldMatch, proto
 from controller.kubeproxy.flow import Category, Cause, Desired, Flow, FlowKey, Group, PipelineError, Table
 from controller.kubeproxy.flows_service import group_of
-from controller.kubeproxy.pipeline import ENDPOINT_DNAT, SERVICE_LB, SOURCE, TABLES, TABLES_BY_ID, number
+from controller.kubeproxy.pipeline import (
+    ENDPOINT_DNAT,
+    L3_FORWARDING,
+    SERVICE_LB,
+    SNAT,
+    SOURCE,
+    TABLES,
+    TABLES_BY_ID,
+    number,
+)
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.services import Endpoint, service_ports
 from tests import packets
@@ -182,6 +191,14 @@ def test_ipv6_addresses_encode_in_matches_writes_and_nat(tmp_path: Path) -> None
     assert str(ct) in texts[1]
 
 
+def test_a_range_of_ports_encodes_in_nat(tmp_path: Path) -> None:
+    for family, address in ((IPV4, IPv4Address("192.168.49.2")), (IPV6, IPv6Address("fd00:49::2"))):
+        ct = Ct(1003, "Output", commit=True, nat=Nat("src", address, 1024, 61439))
+        flow = Flow(SNAT, 200, (family.ip,), (ct,), CAUSE, "")
+        (text,) = oracle([openflow.encode(AddFlow(flow), 1)], tmp_path)
+        assert str(ct) in text
+
+
 def test_a_stream_is_split_into_whole_messages_and_a_rest() -> None:
     one, two = openflow.barrier_request(1), openflow.flow_stats_request(2)
     assert openflow.split(one + two + one[:5]) == ([one, two], one[:5])
@@ -190,8 +207,8 @@ def test_a_stream_is_split_into_whole_messages_and_a_rest() -> None:
 
 
 def test_a_match_that_the_table_does_not_allow_raises() -> None:
-    with pytest.raises(PipelineError, match="EndpointDNAT does not allow a match on nw_dst"):
-        Flow(ENDPOINT_DNAT, 200, (IPV4.ip, FieldMatch(IPV4_DST, 1)), (), CAUSE, "")
+    with pytest.raises(PipelineError, match="L3Forwarding does not allow a match on nw_src"):
+        Flow(L3_FORWARDING, 200, (IPV4.ip, FieldMatch(IPV4_SRC, 1)), (), CAUSE, "")
 
 
 def test_a_jump_that_the_table_does_not_allow_raises() -> None:
