@@ -26,10 +26,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
+from scenarios.kinship import PATIENCE_NS, Group, certain_pairs, origins
 from scenarios.packet import Endpoint, Packet, Tuple5
-
-PATIENCE_NS = 1_000_000_000
-"""A packet is on its way for a second at most; the first TCP retransmission comes after 0.2 s."""
 
 
 class Rewrite(NamedTuple):
@@ -170,9 +168,11 @@ def _journeys(
     found = []
     for bucket in buckets.values():
         groups = _groups(bucket, aliases)
-        for root, members in groups.items():
-            origins = [group for other, group in groups.items() if other != root]
-            found += [(journey, root) for journey in _matched(members, _origins(members, origins))]
+        held = [Group(members) for members in groups.values()]
+        maybe = origins(held) if len(held) > 1 else [[]]
+        for root, group, numbers in zip(groups, held, maybe, strict=True):
+            doubts = tuple(held[number].packets[0] for number in numbers)
+            found += [(journey, root) for journey in _matched(group.packets, doubts)]
     return found, aliases
 
 
@@ -209,72 +209,23 @@ def _learn(buckets: list[_Bucket], aliases: _Aliases) -> None:
         learned = False
         still_open = []
         for bucket in open_buckets:
-            while len(groups := _groups(bucket, aliases)) > 1 and (pair := _certain_pair(groups)):
-                aliases.join(*pair)
-                learned = True
-            if len(groups) > 1:
-                still_open.append(bucket)
+            while len(groups := _groups(bucket, aliases)) > 1:
+                keys = list(groups)
+                pairs = certain_pairs([Group(members) for members in groups.values()])
+                for origin, continuation in pairs:
+                    aliases.join(keys[origin], keys[continuation])
+                    learned = True
+                if not pairs:
+                    still_open.append(bucket)
+                    break
         open_buckets = still_open
 
 
-def _certain_pair(groups: dict[_Key, list[Packet]]) -> tuple[_Key, _Key] | None:
-    for key, members in groups.items():
-        origins = _origins(members, [group for other, group in groups.items() if other != key])
-        if len(origins) != 1:
-            continue
-        rivals = [
-            group
-            for group in groups.values()
-            if group is not origins[0] and any(o is origins[0] for o in _origins(group, [origins[0]]))
-        ]
-        if len(_best(origins[0], rivals, forward=True)) == 1:
-            return next(k for k, group in groups.items() if group is origins[0]), key
-    return None
+def _matched(members: Sequence[Packet], outside: tuple[Packet, ...]) -> list[Journey]:
+    """Split sightings of one connection with equal contents into packets, station by station.
 
-
-def _origins(members: list[Packet], others: list[list[Packet]]) -> list[list[Packet]]:
-    """The groups that ``members`` may be the continuation of: nearest upstream, smallest rewrite."""
-    places = {packet.place for packet in members}
-    possible = [
-        group
-        for group in others
-        if not places & {packet.place for packet in group}
-        and _through_a_box(_last(group), _first(members))
-        and any(0 <= b.time_ns - a.time_ns <= PATIENCE_NS for a in group for b in members)
-    ]
-    return _best(members, possible, forward=False)
-
-
-def _first(group: list[Packet]) -> Packet:
-    return max(group, key=lambda packet: (packet.ttl, -packet.time_ns))
-
-
-def _last(group: list[Packet]) -> Packet:
-    return min(group, key=lambda packet: (packet.ttl, -packet.time_ns))
-
-
-def _through_a_box(before: Packet, after: Packet) -> bool:
-    """Whether a box may have turned one into the other."""
-    if before.ttl == after.ttl:
-        return after.place.outgoing and not before.place.outgoing
-    return before.ttl > after.ttl
-
-
-def _best(members: list[Packet], possible: list[list[Packet]], *, forward: bool) -> list[list[Packet]]:
-    if not possible:
-        return []
-
-    def rank(group: list[Packet]) -> tuple[int, int]:
-        before, after = (members, group) if forward else (group, members)
-        last, first = _last(before), _first(after)
-        return (last.src == first.src) + (last.dst == first.dst), first.ttl - last.ttl
-
-    top = max(map(rank, possible))
-    return [group for group in possible if rank(group) == top]
-
-
-def _matched(members: list[Packet], origins: list[list[Packet]]) -> list[Journey]:
-    """Split sightings of one connection with equal contents into packets, station by station."""
+    ``outside``: packets of other connections that all of these may be continuations of.
+    """
     stations: dict[Hashable, list[Packet]] = defaultdict(list)
     for packet in members:
         stations[packet.place, packet.tuple5, packet.ttl].append(packet)
@@ -297,7 +248,6 @@ def _matched(members: list[Packet], origins: list[list[Packet]]) -> list[Journey
             waiting = [packet for packet in waiting if id(packet) not in settled]
         arrived += [[packet] for packet in waiting]
         levels.append(sorted(arrived, key=lambda journey: journey[-1].time_ns))
-    outside = tuple(group[0] for group in origins)
     return [
         Journey(hops=tuple(journey), doubts=doubts.get(id(journey[-1]), ()) or outside)
         for level in levels

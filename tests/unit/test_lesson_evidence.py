@@ -11,7 +11,8 @@ from collections.abc import Hashable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenarios.evidence import PATIENCE_NS, Connection, Journey, connections
+from scenarios.evidence import Connection, Journey, connections
+from scenarios.kinship import PATIENCE_NS
 from scenarios.packet import Endpoint, Packet, Place, Tuple5
 
 CLIENT, CLIENT2 = "198.51.100.11", "198.51.100.12"
@@ -154,6 +155,19 @@ def test_equal_datagrams_from_two_clients_are_told_apart_by_the_address_that_was
         (CLIENT, POD),
         (CLIENT2, POD2),
     ]
+
+
+def test_a_crowd_that_asks_the_same_at_once_is_told_apart_too() -> None:
+    packets, expected = [], {}
+    for number in range(300):
+        asked = line(CLIENT, 5000 + number, VIP, 53, "UDP")
+        served = line(CLIENT, 5000 + number, POD if number % 2 else POD2, 53, "UDP")
+        expected[asked] = served
+        packets.append(packet("client1", number, 64, asked, flags="", out=False))
+        packets.append(packet(f"pod {served.dst}", 1000 - number, 62, served, flags=""))
+    found = connections(packets)
+    assert {c.asked: c.served for c in found} == expected
+    assert not any(journey.doubts for c in found for journey in c.journeys)
 
 
 def masked_queries() -> tuple[list[Packet], Tuple5, Tuple5, Tuple5, Tuple5]:
