@@ -1,0 +1,207 @@
+"""The packet rows written down: which way each packet went and what became of it, datapath by datapath.
+
+    python -m tests.vm.packets record user.json --datapath user
+    python -m tests.vm.packets record kernel.json --datapath kernel
+    python -m tests.vm.packets compare user.json kernel.json
+
+The net tier asks whether the right pod answered. This asks more, that two datapaths send the same
+packets: every link, direction, address, port, MAC, TTL, in both directions. Which endpoint a connection
+meets is each datapath's own hash, so a row is tried until every endpoint was met, and compared endpoint by
+endpoint. ``compare`` also takes the ``result.json`` of two runs of one lesson. It knows no expectation of
+its own: what is right is for tests/packets.py to say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from controller.api.errors import PodwireError
+from scenarios.evidence import Connection, Journey, connections
+from scenarios.names import Directory
+from scenarios.packet import Packet, read
+from tests.net.test_packets import _TO, MOST_CONNECTIONS, address_of, ask, failure, host, served_by_client1
+from tests.packets import ROWS, SCENE, Row
+from topo import sandbox
+from topo.config import ClusterConfig
+from topo.lab import Lab
+from topo.plan import FABRIC, FABRIC_ADDRESS
+
+FIRST_PORT = 20000
+"""Source ports are given out from here on, so that the same connection has the same number everywhere."""
+
+Told = dict[str, Any]
+
+
+class Sender:
+    """A host whose sockets have the source ports we want (for ICMP: the echo identifier)."""
+
+    def __init__(self, inner: Any, port: int) -> None:
+        self.inner, self.port = inner, port
+
+    def socket(
+        self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, proto: int = 0
+    ) -> socket.socket:
+        made: socket.socket = self.inner.socket(family, kind, proto)
+        made.bind(("", self.port))
+        return made
+
+
+class Recorder:
+    """One lab, and the rows' connections through it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.port = FIRST_PORT
+        objects = [obj for kind in ("Node", "Pod", "Service") for obj in lab.client.list(kind)[0]]
+        hosts = {str(client.address): client.name for client in lab.plan.clients}
+        self.names = Directory(objects, hosts | {str(FABRIC_ADDRESS): FABRIC})
+
+    def row(self, row: Row) -> list[Told]:
+        """Each different way a connection of this row went, sorted; several where several pods answer."""
+        to = _TO.fullmatch(row.to)
+        assert to, row.to
+        sender, address = host(self.lab, row.sender), address_of(self.lab, to["host"])
+        ports: dict[int, str] = {}
+        with self.lab.capture() as capture:
+            for _ in range(MOST_CONNECTIONS):
+                self.port += 1
+                one = Sender(sender, self.port)
+                if to["protocol"] == "icmp":
+                    ports[self.port] = ping(one, address, wait=1 if row.expect == "dropped" else 10)
+                elif isinstance(row.expect, str):
+                    number = failure(one, address, int(to["port"]), to["protocol"])
+                    ports[self.port] = os.strerror(number) if number else "answered"
+                else:
+                    ports[self.port] = "answered by " + ask(one, address, int(to["port"]), to["protocol"])[0]
+                if isinstance(row.expect, str) or len(set(ports.values())) >= len(row.expect):
+                    break
+        packets = [
+            read(frame.data, link=frame.link, time_ns=frame.time_ns, outgoing=frame.direction == "out")
+            for frame in capture.packets
+        ]
+        found = [c for c in connections(p for p in packets if p) if c.asked.src.port in ports]
+        told = [{"outcome": ports[c.asked.src.port], **self.tell(c)} for c in found]
+        unique = {json.dumps(one, sort_keys=True) for one in told}
+        return [json.loads(text) for text in sorted(unique)]
+
+    def tell(self, connection: Connection) -> Told:
+        told: Told = {"bad checksums": 0}
+        for word, reply in (("there", False), ("back", True)):
+            journeys = [journey for journey in connection.journeys if journey.reply == reply]
+            told[word] = self.ways(connection, journeys)
+            told["bad checksums"] += sum(bool(hop.bad_checksums) for j in journeys for hop in j.hops)
+            # The first packet and those that end a connection early; the others depend on timing.
+            flags = [journey.hops[0].flags for journey in journeys]
+            told[f"{word}, flags"] = sorted(
+                {flag for flag in flags if flag and ("SYN" in flag or "RST" in flag or not flag.isupper())}
+            )
+        return told
+
+    def ways(self, connection: Connection, journeys: Sequence[Journey]) -> list[list[str]]:
+        """The different ways; one that the end of the capture cut short is part of a longer one."""
+        all_ways = {tuple(self.hop(connection, packet) for packet in j.hops) for j in journeys}
+        whole = [w for w in all_ways if not any(o != w and o[: len(w)] == w for o in all_ways)]
+        return [list(way) for way in sorted(whole)]
+
+    def hop(self, connection: Connection, packet: Packet) -> str:
+        ends = [self.end(connection, end.address, end.port) for end in (packet.src, packet.dst)]
+        macs = [self.mac(mac) for mac in (packet.mac_src, packet.mac_dst)]
+        direction = "out of the bridge" if packet.place.outgoing else "into the bridge"
+        return f"{packet.link} {direction}: {ends[0]} > {ends[1]}, ttl {packet.ttl}, {macs[0]} > {macs[1]}"
+
+    def end(self, connection: Connection, address: str, port: int) -> str:
+        word = "sender's port" if port == connection.asked.src.port else str(port)
+        return f"{self.names.host(address)} ({word})"
+
+    def mac(self, mac: str) -> str:
+        octets = bytes.fromhex(mac.replace(":", ""))
+        return self.names.host(str(IPv4Address(octets[2:]))) if octets[:2] == b"\x0a\x58" else mac
+
+
+def ping(sender: Sender, address: str, *, wait: float) -> str:
+    with sender.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as sock:
+        sock.settimeout(wait)
+        sock.connect((address, 0))
+        sock.send(struct.pack("!BBHHH", 8, 0, 0, 0, 1) + b"podwire")
+        with suppress(TimeoutError):
+            return f"ICMP type {sock.recv(4096)[0]}"
+    return "silence"
+
+
+def record(file: Path, datapath: str) -> int:
+    with Lab(ClusterConfig(nodes=3, clients=1, datapath=datapath), log=print) as lab:
+        lab.apply(*SCENE)
+        lab.settle()
+        recorder = Recorder(lab)
+        with served_by_client1(lab):
+            rows = {row.name: recorder.row(row) for row in ROWS if "net" in row.tiers}
+        empty = [name for name, told in rows.items() if not told]
+        assert not empty, f"no packet was seen of: {empty}"
+        file.write_text(json.dumps({"datapath": lab.ovs.datapath, "rows": rows}, indent=2) + "\n")
+        opened = recorder.port - FIRST_PORT
+        print(f"{len(rows)} rows over the {lab.ovs.datapath} datapath, {opened} connections")
+    return 0
+
+
+def comparable(data: Told) -> dict[str, Any]:
+    """What must be equal: the rows, or of a lesson its checks, commands and what was translated."""
+    if "rows" in data:
+        return dict(data["rows"])
+    found: dict[str, Any] = {}
+    for step in data["steps"]:
+        events = []
+        for event in step["events"]:
+            if event["event"] == "check":
+                events.append([event["name"], event["ok"]])
+            elif event["event"] == "command":
+                events.append(["command", event["status"]])
+            elif event["event"] == "packets":
+                for packet in event["packets"]:
+                    rewrites = [rewrite["what"] for hop in packet["hops"] for rewrite in hop["rewrites"]]
+                    events.append(["packet", packet["flags"], packet["reply"], rewrites])
+        found[step["title"]] = events
+    return found
+
+
+def compare(one: Path, other: Path) -> int:
+    left, right = (comparable(json.loads(file.read_text())) for file in (one, other))
+    different = [name for name in left | right if left.get(name) != right.get(name)]
+    for name in different:
+        print(f"DIFFERENT: {name}")
+        for file, side in ((one, left), (other, right)):
+            print(f"  {file.name}: {json.dumps(side.get(name), indent=2)}")
+    print(f"{one.name}, {other.name}: {len(left)} compared, {len(different)} different")
+    return 1 if different or not left else 0
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.vm.packets", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    recording = verbs.add_parser("record")
+    recording.add_argument("file", type=Path)
+    recording.add_argument("--datapath", choices=("user", "kernel"), required=True)
+    comparing = verbs.add_parser("compare")
+    comparing.add_argument("files", type=Path, nargs=2)
+    options = parser.parse_args(argv)
+    if options.verb == "record":
+        file = options.file.absolute()
+        sandbox.enter(lambda: record(file, options.datapath), name=f"packets-{os.getpid()}")
+    return compare(*options.files)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except PodwireError as error:
+        print(f"podwire: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
