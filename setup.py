@@ -17,6 +17,7 @@ setup(
     install_requires=[
         "os-ken>=4.2,<5",
         "aiohttp>=3.9",
+        "cryptography>=38",
         "PyYAML>=6",
         "scapy>=2.5",
         "rich>=13",

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from controller.api.client import Batch, Client, Informer
-from controller.api.errors import ApiError, NotFound, PodwireError, Unreachable
+from controller.api.errors import ApiError, Conflict, NotFound, PodwireError, Unreachable
 from controller.api.objects import Obj
 from topo.kubelet_batch import Batcher, Progress
 from topo.kubelet_events import EventRecorder
@@ -28,7 +28,7 @@ from topo.kubelet_ipam import Ipam
 from topo.kubelet_link import RuntimeLink
 from topo.kubelet_machine import Machine, Pace
 from topo.kubelet_pod import PodWorker
-from topo.kubelet_spec import Place
+from topo.kubelet_spec import Place, is_mirror
 from topo.kubelet_status import ContainerRecord
 from topo.plan import pod_host_name
 from topo.wires import PodPlug
@@ -115,6 +115,7 @@ class Kubelet:
     def _set_up(self) -> None:
         plugs: Batcher[PodPlug, None] = Batcher(self._plug)
         unplugs: Batcher[str, None] = Batcher(self._unplug)
+        credentials: Batcher[Obj, Mapping[str, str]] = Batcher(self._credentials)
         self._machine = Machine(
             link=RuntimeLink(self._runtime, on_exit=self._on_exit, on_lost=self._on_runtime_lost),
             events=self._events,
@@ -123,6 +124,7 @@ class Kubelet:
             write=self._write,
             delete=self._delete,
             fetch=self._fetch,
+            credentials=credentials.submit,
             services=lambda: list(self._services.values()),
             new_id=self._new_id,
             pace=self._pace,
@@ -192,7 +194,7 @@ class Kubelet:
                     del self._by_host[worker.host]
                 if not worker.gone.is_set():
                     worker.end(self._progress.begin(self._version), grace=0, delete=False)
-        elif pod["spec"].get("nodeName") not in self._nodes:
+        elif pod["spec"].get("nodeName") not in self._nodes or is_mirror(pod):
             return
         elif worker is not None:
             worker.update(pod)
@@ -252,6 +254,14 @@ class Kubelet:
         await self._threaded(self._plugging, lambda: self._wires.unplug(names))
         return [None] * len(names)
 
+    async def _credentials(self, pods: Sequence[Obj]) -> Sequence[Mapping[str, str]]:
+        names = [(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in pods]
+        while True:
+            try:
+                return await self._threaded(self._api, lambda: self._client.credentials(names))
+            except Unreachable:
+                await asyncio.sleep(_RETRY)
+
     async def _write(self, pod: Obj, patch: Obj) -> None:
         metadata = pod["metadata"]
         await self._insist(
@@ -263,7 +273,9 @@ class Kubelet:
     async def _delete(self, pod: Obj) -> None:
         metadata = pod["metadata"]
         await self._insist(
-            lambda: self._client.delete("Pod", metadata["name"], metadata["namespace"], grace=0)
+            lambda: self._client.delete(
+                "Pod", metadata["name"], metadata["namespace"], grace=0, uid=metadata["uid"]
+            )
         )
 
     async def _fetch(self, kind: str, namespace: str, name: str) -> Mapping[str, str] | None:
@@ -282,7 +294,7 @@ class Kubelet:
             try:
                 await self._threaded(self._api, call)
                 return
-            except NotFound:
+            except (NotFound, Conflict):  # gone, or another one has its name: what was meant is over
                 return
             except Unreachable:
                 await asyncio.sleep(_RETRY)

@@ -1,4 +1,4 @@
-"""A pod's own files below /etc: resolv.conf, hosts, hostname; and its host name. Pure."""
+"""A pod's own files: resolv.conf, hosts, hostname, its service account's; and its host name. Pure."""
 
 from __future__ import annotations
 
@@ -99,10 +99,22 @@ def hosts(pod: Obj, address: str, node: str) -> str:
     return lines
 
 
-def files(pod: Obj, *, address: str, node: str, machine_resolv_conf: str) -> dict[str, str]:
-    """All of them by path."""
+SERVICE_ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"
+"""Where a pod finds who it is; /var/run is a link to /run."""
+
+
+def files(
+    pod: Obj,
+    *,
+    address: str,
+    node: str,
+    machine_resolv_conf: str,
+    credentials: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """All of them by path; ``credentials`` are those of the service account, by name."""
     return {
         "/etc/resolv.conf": resolv_conf(pod, machine_resolv_conf),
         "/etc/hosts": hosts(pod, address, node),
         "/etc/hostname": hostname(pod, node) + "\n",
+        **{f"{SERVICE_ACCOUNT}/{name}": text for name, text in (credentials or {}).items()},
     }

@@ -31,7 +31,8 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a worker uses. ``write`` and ``delete`` keep trying while the API server is away."""
+    """What a worker uses. ``write``, ``delete`` and ``credentials`` keep trying while the API server is
+    away."""
 
     link: RuntimeLink
     events: EventRecorder
@@ -40,6 +41,7 @@ class Machine:
     write: Callable[[Obj, Obj], Awaitable[None]]
     delete: Callable[[Obj], Awaitable[None]]
     fetch: Callable[[str, str, str], Awaitable[Mapping[str, str] | None]]
+    credentials: Callable[[Obj], Awaitable[Mapping[str, str]]]
     services: Callable[[], Sequence[Obj]]
     new_id: Callable[[PodWorker, ContainerRecord], str]
     pace: Pace

@@ -121,6 +121,7 @@ class PodWorker:
                 await after.wait()
             if not await self._wire(settled):
                 return
+            self.place = replace(self.place, credentials=await self._machine.credentials(self.pod))
             for record in self._records:
                 if record.init:
                     await self._launch_init(record)

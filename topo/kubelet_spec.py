@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controller.api.objects import Obj
+from controller.api.wiring import MIRROR
 from topo.images.image import Container, Port
 from topo.images.table import find, stand_in_message
 from topo.kubelet_env import Lookup, environment, expand
@@ -16,7 +17,7 @@ NOBODY = 65534
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a pod is: its node and addresses.
+    """Where a pod is: its node and addresses. ``credentials`` are its service account's files.
 
     ``machine_resolv_conf`` is what the node's own programs read (dnsPolicy Default): nothing, since the
     lab's nodes have no resolver of their own.
@@ -28,6 +29,7 @@ class Place:
     netns: str
     machine_resolv_conf: str = ""
     logs: str = ""
+    credentials: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,11 @@ def container_of(
         command=len(command),
         env={"HOSTNAME": name, **env},
         files=files(
-            pod, address=place.address, node=place.node, machine_resolv_conf=place.machine_resolv_conf
+            pod,
+            address=place.address,
+            node=place.node,
+            machine_resolv_conf=place.machine_resolv_conf,
+            credentials=place.credentials,
         ),
         ports=tuple(ports_of(spec)),
         user=user_of(pod, spec),
@@ -101,6 +107,11 @@ def user_of(pod: Obj, spec: Obj) -> int:
         if user is not None:
             return int(user) if int(user) > 0 else NOBODY
     return NOBODY
+
+
+def is_mirror(pod: Obj) -> bool:
+    """A static pod as the API shows it: its process is one of the lab's own, there is nothing to start."""
+    return MIRROR in (pod["metadata"].get("annotations") or {})
 
 
 def image_id(image: str) -> str:

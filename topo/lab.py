@@ -36,7 +36,8 @@ from topo.hosts import HostHandle, Node, Outside, Pod
 from topo.kubelet import Kubelet
 from topo.lab_components import LabComponents
 from topo.lab_nodes import LabNodes
-from topo.lab_state import API, LOGS, RUNTIME, Control, LabState, Verbs, is_asked
+from topo.lab_state import API, LOGS, PKI, RUNTIME, Control, LabState, Verbs, is_asked
+from topo.netns import NAMES
 from topo.network import Network
 from topo.ovs import PrivateOvs
 from topo.plan import Plan, pod_host_name
@@ -76,6 +77,7 @@ class Lab:
             self.run_dir,
             self.ovs,
             controller=self.config.controller,
+            control_plane=NAMES / self.plan.nodes[0].name,
             supervised=supervised,
             log=log,
             reconnect=lambda: self.network.connect(),
@@ -103,6 +105,7 @@ class Lab:
             raise UsageError("a lab runs in this sandbox already; another lab needs a sandbox of its own")
         for left in self.run_dir.glob("*.db*"):  # of an earlier lab in this sandbox
             left.unlink()
+        shutil.rmtree(self.run_dir / PKI, ignore_errors=True)
         self._log(f"datapath: {self.ovs.datapath}")
         self._undo.callback(self.components.stop)
         self.components.start()

@@ -22,6 +22,7 @@ VSWITCHD = "vswitchd"
 class LabComponents:
     """apiserver, runtime, kubeproxy and vswitchd.
 
+    ``control_plane`` is the namespace of the node on which the API server serves TLS.
     ``reconnect`` is called when a kubeproxy serves again, ``bridges_back`` when a vswitchd does.
     """
 
@@ -31,6 +32,7 @@ class LabComponents:
         ovs: PrivateOvs,
         *,
         controller: str,
+        control_plane: Path,
         supervised: bool,
         log: Callable[[str], None],
         reconnect: Callable[[], None],
@@ -42,7 +44,10 @@ class LabComponents:
         self._down = self._stopping = False
         self._watch = threading.Thread(target=self._watch_vswitchd, name="watch-vswitchd", daemon=True)
         rows: dict[str, tuple[str | Path, ...]] = {
-            "apiserver": ("controller.api.server", "--socket", run_dir / API, "--db", run_dir / STORE),
+            "apiserver": (
+                "controller.api.server", "--socket", run_dir / API, "--db", run_dir / STORE,
+                "--secure-netns", control_plane,
+            ),
             "runtime": ("topo.runtime", "serve", "--socket", run_dir / RUNTIME, "--dir", run_dir / "pods"),
             "kubeproxy": (
                 "controller.kubeproxy.app", "--api", run_dir / API, "--listen", OPENFLOW_LISTENER,

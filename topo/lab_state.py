@@ -20,7 +20,7 @@ from controller.api.errors import PodwireError, UserError
 from topo.capture import LinkEnd
 
 STATE, CONTROL = "state.json", "control.sock"
-API, RUNTIME, STORE, LOGS = "api.sock", "runtime.sock", "store.db", "log"
+API, RUNTIME, STORE, LOGS, PKI = "api.sock", "runtime.sock", "store.db", "log", "pki"
 """What else lies in the run directory."""
 
 

@@ -175,8 +175,10 @@ def _build_root(box: Box) -> None:
         else:
             continue
         runtime_sys.bind(path, root + path)
+    late = {path: text for path, text in box.files.items() if path.startswith("/run/")}
     for path, text in {**_FILES, **box.files}.items():
-        Path(root + path).write_text(text)
+        if path not in late:
+            Path(root + path).write_text(text)
     _build_dev(f"{root}/dev")
     quiet = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
     linux.mount("proc", f"{root}/proc", "proc", quiet)
@@ -191,6 +193,9 @@ def _build_root(box: Box) -> None:
         linux.mount(
             name, f"{root}/{name}", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"size={size},mode=1777"
         )
+    for path, text in late.items():
+        Path(root + path).parent.mkdir(parents=True, exist_ok=True)
+        Path(root + path).write_text(text)
     os.chdir(root)
     runtime_sys.pivot_root(".", ".")
     linux.umount(".")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -183,6 +183,14 @@ class Client:
             self._transport.request("POST", "/podwire/v1/progress", body=report, repeatable=True)
         except Unreachable:
             pass
+
+    def credentials(self, pods: Sequence[tuple[str, str]]) -> Sequence[Mapping[str, str]]:
+        """For each (namespace, name) what the pod's service account gives it, by file name: token, ca.crt
+        and namespace; nothing for a pod that wants none."""
+        body = {"pods": [list(pod) for pod in pods]}
+        answer = self._transport.request("POST", "/podwire/v1/credentials", body=body, repeatable=True)
+        found: Sequence[Mapping[str, str]] = answer["pods"]
+        return found
 
     def settle(self, components: Sequence[str], timeout: float = 30) -> int:
         """Wait until every component has handled the newest resourceVersion and return it; NotSettled

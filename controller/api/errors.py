@@ -7,6 +7,7 @@
     ├── MachineError             the machine lacks something: says what to install or to start
     ├── ApiError                an answer of the API server that is not 2xx; carries the Status object
     │   ├── BadRequest          400
+    │   ├── Unauthorized        401: no token, or one that is not good
     │   ├── Forbidden           403: not now or not there (a namespace that is being terminated)
     │   ├── NotFound            404
     │   ├── MethodNotAllowed    405
@@ -97,6 +98,12 @@ class BadRequest(ApiError):
     """The request itself cannot be understood."""
 
     code, reason = 400, "BadRequest"
+
+
+class Unauthorized(ApiError):
+    """Nobody knows who asks."""
+
+    code, reason = 401, "Unauthorized"
 
 
 class Forbidden(ApiError):

@@ -27,9 +27,11 @@ from controller.api.errors import ApiError, BadRequest, PodwireError
 from controller.api.history import encode
 from controller.api.progress import Progress, not_settled
 from controller.api.registry import Registry
+from controller.api.secure import Handler, SecureConfig, SecurePort
 from controller.api.status import status_for, status_of
 from controller.api.store import Store
 from controller.api.watch import Hub, watch_request
+from controller.api.wiring import API_PORT
 
 _JSON = "application/json"
 _DEFAULT_SETTLE = 30
@@ -38,8 +40,9 @@ _DEFAULT_SETTLE = 30
 class Server:
     """HTTP on a registry. ``start`` serves, ``stop`` ends every watch and closes the socket."""
 
-    def __init__(self, registry: Registry, socket: Path) -> None:
+    def __init__(self, registry: Registry, socket: Path, secure: SecureConfig | None = None) -> None:
         self.registry = registry
+        self._secure = SecurePort(registry.store, self._handle_secure, secure) if secure else None
         self.progress = Progress()
         self._socket = socket
         self._reported = asyncio.Event()
@@ -58,9 +61,13 @@ class Server:
             await web.UnixSite(self._runner, str(self._socket)).start()
         finally:
             os.umask(before)
+        if self._secure is not None:
+            self._secure.start()
 
     async def stop(self) -> None:
         self._hub.close()
+        if self._secure is not None:
+            await self._secure.stop()
         await self._runner.cleanup()
         self._socket.unlink(missing_ok=True)
 
@@ -74,8 +81,19 @@ class Server:
         reported.set()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._or_status(self._answer, request)
+
+    async def _handle_secure(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._or_status(self._answer_secure, request)
+
+    async def _answer_secure(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert self._secure is not None
+        self._secure.admit(request)
+        return await self._answer(request)
+
+    async def _or_status(self, answer: Handler, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            return await self._answer(request)
+            return await answer(request)
         except ApiError as error:
             return _response(error.code, encode(status_for(error)))
         except (ConnectionError, asyncio.CancelledError):
@@ -133,13 +151,28 @@ class Server:
             timeout = routes.seconds(request.query, "timeoutSeconds", _DEFAULT_SETTLE)
             version = await self._settled(components, timeout)
             return _response(200, encode({"resourceVersion": version}))
+        if word == "credentials" and request.method == "POST":
+            return _response(200, encode({"pods": await self._credentials(await _body(request))}))
         raise routes.no_such_path()
+
+    async def _credentials(self, body: bytes) -> list[dict[str, str]]:
+        """The service account's files for each of ``{"pods": [[namespace, name], ...]}``."""
+        asked = verbs.parse_json(body)
+        if not isinstance(asked, dict) or not isinstance(asked.get("pods"), list):
+            raise BadRequest('credentials wants {"pods": [[namespace, name], ...]}')
+        found: list[dict[str, str]] = []
+        for namespace, name in asked["pods"]:
+            pod = self.registry.store.get("Pod", namespace, name)
+            found.append(await self._secure.credentials(pod) if self._secure and pod else {})
+        return found
 
     async def _settled(self, components: list[str], timeout: float) -> int:
         """Wait until every component has handled the newest version. A write while waiting moves the
         goal, so only a report can end it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
+                if self._secure is not None:
+                    await self._secure.caught_up()
                 while True:
                     newest = self.registry.store.newest
                     if not self.progress.laggards(components, newest):
@@ -178,7 +211,14 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
-async def serve(socket: Path, database: Path, *, managers: bool = True, ready: Callable[[], None]) -> None:
+async def serve(
+    socket: Path,
+    database: Path,
+    *,
+    managers: bool = True,
+    secure: SecureConfig | None = None,
+    ready: Callable[[], None],
+) -> None:
     """Serve until SIGTERM or SIGINT."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -189,7 +229,7 @@ async def serve(socket: Path, database: Path, *, managers: bool = True, ready: C
 
     registry = Registry(store, allocate=Allocator(store))
     registry.ensure_system_namespaces()
-    server = Server(registry, socket)
+    server = Server(registry, socket, secure)
     await server.start()
     runner = None
     if managers:
@@ -209,14 +249,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--socket", type=Path, required=True, help="the Unix socket to serve on (0600)")
     parser.add_argument("--db", type=Path, required=True, help="the SQLite file of the store")
     parser.add_argument("--no-managers", action="store_true", help="serve without the managers")
+    parser.add_argument(
+        "--secure-netns", help="where to serve TLS too: the network namespace of the control plane's node"
+    )
+    parser.add_argument("--secure-port", type=int, default=API_PORT, help="the TLS port (%(default)s)")
     options = parser.parse_args(arguments)
+    secure = None
+    if options.secure_netns:
+        directory = options.db.parent / "pki"
+        secure = SecureConfig(directory=directory, netns=options.secure_netns, port=options.secure_port)
     _die_with_parent()
     # The store is one big acyclic heap: full collections find nothing and stop everybody for 150 ms.
     gc.set_threshold(100_000, 50, 1000)
     try:
         asyncio.run(
             serve(
-                options.socket, options.db, managers=not options.no_managers,
+                options.socket, options.db, managers=not options.no_managers, secure=secure,
                 ready=lambda: print("ready", flush=True),
             )
         )  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 
 from controller.api import objects
 from controller.api.objects import Key, Obj
+from controller.api.wiring import MIRROR
 
 Ref = Key
 """What a loop is asked to look at: kind, namespace, name. The object may be gone."""
@@ -116,9 +117,14 @@ def is_finished(pod: Obj) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
+def _is_mirror(pod: Obj) -> bool:
+    """Shown, not run: it takes no place on a node, and placement is the same with it and without."""
+    return objects.annotation(pod, MIRROR) is not None
+
+
 def _of_node(pod: Obj) -> Iterator[str]:
     """Pods that occupy a node; "" for those that wait for one."""
-    if not is_finished(pod):
+    if not is_finished(pod) and not _is_mirror(pod):
         yield pod["spec"].get("nodeName") or ""
 
 

@@ -1,0 +1,90 @@
+"""Who may do what over TLS: one fixed table. Pure.
+
+A pod's token may read what service discovery needs, and nothing else. The Unix socket is the
+administrator's way in and is not asked; there are no roles to bind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from controller.api import routes
+from controller.api.errors import ApiError, Forbidden, NotFound
+from controller.api.routes import Target, flag
+from controller.api.status import status_of
+from controller.api.tokens import User
+
+
+class Rule(NamedTuple):
+    """One line of the table, as a rule of a ClusterRole."""
+
+    group: str
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+
+
+_READ = ("get", "list", "watch")
+RULES = (
+    Rule("", ("services", "endpoints", "pods", "nodes", "namespaces"), _READ),
+    Rule("discovery.k8s.io", ("endpointslices",), _READ),
+)
+"""What every service account may do, in every namespace."""
+EVERYBODY = ("/version", "/healthz", "/livez", "/readyz")
+"""Paths that need no token."""
+AUTHENTICATED = ("/api", "/api/v1", "/apis", "/apis/discovery.k8s.io", "/apis/discovery.k8s.io/v1")
+"""Paths that any token opens: which resources there are."""
+
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+def is_public(method: str, path: str) -> bool:
+    return method in ("GET", "HEAD") and (path.rstrip("/") or "/") in EVERYBODY
+
+
+def authorize(user: User, method: str, path: str, query: Mapping[str, str]) -> None:
+    """Return when the table allows it; raise Forbidden in Kubernetes' words when not."""
+    if method in ("GET", "HEAD") and path.rstrip("/") in AUTHENTICATED:
+        return
+    try:
+        target = routes.parse_path(path)
+    except NotFound:
+        verb = "get" if method in ("GET", "HEAD") else method.lower()
+        raise _forbidden(f'forbidden: User "{user.name}" cannot {verb} path "{path}"') from None
+    verb = _verb(method, target, query)
+    for rule in RULES:
+        if (
+            target.kind.group == rule.group
+            and target.kind.plural in rule.resources
+            and not target.subresource
+            and verb in rule.verbs
+        ):
+            return
+    raise _denied(user, verb, target)
+
+
+def _verb(method: str, target: Target, query: Mapping[str, str]) -> str:
+    if method in ("GET", "HEAD"):
+        if flag(query, "watch"):
+            return "watch"
+        return "get" if target.name else "list"
+    if method == "DELETE" and not target.name:
+        return "deletecollection"
+    return _VERBS.get(method, method.lower())
+
+
+def _denied(user: User, verb: str, target: Target) -> ApiError:
+    kind = target.kind
+    resource = f"{kind.plural}/{target.subresource}" if target.subresource else kind.plural
+    where = f'in the namespace "{target.namespace}"' if target.namespace else "at the cluster scope"
+    what = f'{kind.resource} "{target.name}"' if target.name else kind.resource
+    return _forbidden(
+        f'{what} is forbidden: User "{user.name}" cannot {verb} resource "{resource}" '
+        f'in API group "{kind.group}" {where}',
+        {"name": target.name, "group": kind.group, "kind": kind.plural},
+    )
+
+
+def _forbidden(message: str, details: Mapping[str, str] | None = None) -> ApiError:
+    named = {word: text for word, text in (details or {}).items() if text}
+    return Forbidden(message, status_of(403, "Forbidden", message, named))

@@ -1,0 +1,160 @@
+"""The TLS port: what pods reach as ``https://kubernetes.default``, on the control plane's node.
+
+It opens when that node is registered, in the node's own network namespace and on all its addresses, and
+its certificate follows when the node gets another one. Who may do what there is ``access``'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from controller.api import access, objects, tokens
+from controller.api.aiohttp_web import web
+from controller.api.history import Event
+from controller.api.namespaces import listener
+from controller.api.objects import Obj
+from controller.api.store import Store
+from controller.api.wiring import CONTROL_PLANE, node_address
+
+if TYPE_CHECKING:
+    from controller.api.pki import Pki
+
+_RETRY = 0.2
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecureConfig:
+    """``directory`` keeps authority and keys; ``netns`` is the path of the node's namespace."""
+
+    directory: Path
+    netns: str
+    port: int
+
+
+def _prepare(directory: Path, addresses: list[str]) -> Pki:
+    from controller.api.pki import prepare  # here, because it costs 50 ms that nobody waits for at the start
+
+    return prepare(directory, addresses)
+
+
+class SecurePort:
+    """Serves ``handler`` to whoever may; ``caught_up`` waits until it does so for the node as it is now."""
+
+    def __init__(self, store: Store, handler: Handler, config: SecureConfig) -> None:
+        self._store, self._handler, self._config = store, handler, config
+        self._loop = asyncio.get_running_loop()
+        self._news, self._served = asyncio.Event(), asyncio.Event()
+        self._address: str | None = None
+        self._pki: asyncio.Future[Pki] = self._loop.create_future()
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._runner: web.ServerRunner | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Begin to look after it; keys are made in a thread."""
+        self._unsubscribe = self._store.subscribe(self._hear)
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        self._unsubscribe()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def caught_up(self) -> None:
+        while self._wanted() not in (None, self._address):
+            self._served.clear()
+            await self._served.wait()
+
+    async def credentials(self, pod: Obj) -> dict[str, str]:
+        """What a pod finds at its service account's path, by file name; nothing if it wants none."""
+        pki = await asyncio.shield(self._pki)
+        namespace = objects.namespace(pod)
+        name = objects.spec(pod).get("serviceAccountName") or "default"
+        account = self._store.get("ServiceAccount", namespace, name)
+        if account is None or not tokens.is_mounted(pod, account):
+            return {}
+        token = tokens.issue(pki.token_key, account, pod, time.time())
+        return {"token": token, "ca.crt": pki.ca, "namespace": namespace}
+
+    async def token(self, account: Obj) -> str:
+        """A token for nobody in particular, as ``kubectl create token`` asks for."""
+        pki = await asyncio.shield(self._pki)
+        return tokens.issue(pki.token_key, account, None, time.time())
+
+    # -- the port
+
+    def _hear(self, event: Event) -> None:
+        if event.kind == "Node":
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    def _wanted(self) -> str | None:
+        """The control plane's address now."""
+        for node in self._store.list("Node"):
+            if CONTROL_PLANE in objects.labels(node):
+                return node_address(node)
+        return None
+
+    async def _follow(self) -> None:
+        told = False
+        while True:
+            try:
+                await self._serve(self._wanted())
+                told = False
+            except asyncio.CancelledError:
+                raise
+            except OSError as error:
+                if not told:
+                    print(f"apiserver: no TLS port {self._config.port}: {error}", file=sys.stderr, flush=True)
+                told = True
+                await asyncio.sleep(_RETRY)
+                continue
+            except Exception:  # a bug ends the process loudly, and the lab starts it again
+                traceback.print_exc()
+                os._exit(70)
+            await self._news.wait()
+            self._news.clear()
+
+    async def _serve(self, address: str | None) -> None:
+        if self._pki.done() and address == self._address:
+            return
+        config = self._config
+        pki = await asyncio.to_thread(_prepare, config.directory, [address] if address else [])
+        self._context.load_cert_chain(pki.certificate, pki.key)
+        if not self._pki.done():
+            self._pki.set_result(pki)
+        if address is None:
+            return
+        if self._runner is None:
+            sock = await asyncio.to_thread(listener, config.netns, config.port)
+            server = web.Server(self._handler, handler_cancellation=True, access_log=None)
+            self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
+            await self._runner.setup()
+            await web.SockSite(self._runner, sock, ssl_context=self._context).start()
+        self._address = address
+        self._served.set()
+
+    def admit(self, request: web.BaseRequest) -> None:
+        """Return when the request may go on; raise Unauthorized or Forbidden when not."""
+        if access.is_public(request.method, request.path):
+            return
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise tokens.unauthorized()
+        user = tokens.verify(self._pki.result().token_key, token.strip(), self._store.get, time.time())
+        access.authorize(user, request.method, request.path, request.query)
