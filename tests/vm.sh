@@ -12,7 +12,8 @@
 # Environment: VM_DIR (${TMPDIR:-/tmp}/podwire-vm: image, key, results), VM_PORT (2222, on this machine's
 # loopback), VM_CPUS (2), VM_MEMORY (3072), VM_ACCEL (tcg,thread=multi; kvm where there is one), VM_VENV
 # (an environment of Debian 12 made by ./lab, to be copied instead of installing one: saves 8 minutes),
-# VM_TESTS (what the step net gives to ./lab test), VM_PACKAGES (Debian packages in the image; the others come by ./lab setup; none: a fresh box).
+# VM_TESTS (what the step net gives to ./lab test),
+# VM_PACKAGES (Debian packages in the image; the others come by ./lab setup; none: a fresh box).
 # The machine reaches the package registries, by their own names, as this one does; it is reached by none.
 set -euo pipefail
 

@@ -108,9 +108,11 @@ class Recorder:
         return told
 
     def ways(self, connection: Connection, journeys: Sequence[Journey]) -> list[list[str]]:
-        """The different ways; one that the end of the capture cut short is part of a longer one."""
+        """The different ways. One that is part of another was under way when the capture ended, which stops
+        link by link: what crosses then misses hops. (No packet can: each hop has one link to the next.)
+        """
         all_ways = {tuple(self.hop(connection, packet) for packet in j.hops) for j in journeys}
-        whole = [w for w in all_ways if not any(o != w and o[: len(w)] == w for o in all_ways)]
+        whole = [way for way in all_ways if not any(way != o and part_of(way, o) for o in all_ways)]
         return [list(way) for way in sorted(whole)]
 
     def hop(self, connection: Connection, packet: Packet) -> str:
@@ -126,6 +128,12 @@ class Recorder:
     def mac(self, mac: str) -> str:
         octets = bytes.fromhex(mac.replace(":", ""))
         return self.names.host(str(IPv4Address(octets[2:]))) if octets[:2] == b"\x0a\x58" else mac
+
+
+def part_of(way: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether all hops of one stand in the other, in this order."""
+    rest = iter(other)
+    return all(hop in rest for hop in way)
 
 
 def ping(sender: Sender, address: str, *, wait: float) -> str:
