@@ -35,6 +35,20 @@ class LinkConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HealthCheckConfig:
+    """How the cloud's load balancer asks after each node. A target's first answer counts by itself."""
+
+    interval: float = 1.0
+    """Seconds from one answer to the next question."""
+    timeout: float = 1.0
+    """Seconds after which no answer is a failure."""
+    healthy: int = 2
+    """So many successes in a row bring a target back."""
+    unhealthy: int = 2
+    """So many failures in a row take it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
     """The whole choice. Wrong values raise UserError, whichever way they came."""
 
@@ -45,6 +59,11 @@ class ClusterConfig:
     controller: str = "os-ken"
     offload: bool = False
     """Checksum and segmentation offload on the lab's links: faster, and captures stop being faithful."""
+    cloud: bool = False
+    """Whether the fabric is a cloud: Services of type LoadBalancer get an external address, and the router
+    balances it over the healthy nodes. Without, they stay ``<pending>``, as in minikube without a tunnel."""
+    health_check: HealthCheckConfig = field(default_factory=HealthCheckConfig)
+    """The cloud's."""
     zones: Sequence[str] = ()
     """Zone of each node in turn (``topology.kubernetes.io/zone``); empty: nodes carry no zone."""
     links: Mapping[str, LinkConfig] = field(default_factory=dict)
@@ -76,6 +95,8 @@ class ClusterConfig:
             raise UserError(f"{at}a cluster is a mapping of keys like `nodes: 3`, not {_kind(data)}")
         _known_keys(data, cls, at)
         values = dict(data)
+        if "health_check" in values:
+            values["health_check"] = _health_check(values["health_check"], at)
         if "links" in values:
             values["links"] = _links(values["links"], at)
         _types(values, at)
@@ -101,6 +122,17 @@ def _links(data: Any, at: str) -> dict[str, LinkConfig]:
     return links
 
 
+def _health_check(data: Any, at: str) -> HealthCheckConfig:
+    here = f"{at}health_check: "
+    if not isinstance(data, dict):
+        raise UserError(f"{here}a mapping like `{{interval: 1, unhealthy: 2}}` is needed, not {_kind(data)}")
+    _known_keys(data, HealthCheckConfig, here)
+    for key, value in data.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{here}{key}: a number is needed, not {_kind(value)}")
+    return HealthCheckConfig(**data)
+
+
 def _known_keys(data: dict[Any, Any], cls: type, at: str) -> None:
     known = [item.name for item in fields(cls)]
     for key in data:
@@ -109,7 +141,14 @@ def _known_keys(data: dict[Any, Any], cls: type, at: str) -> None:
 
 
 def _types(values: Mapping[str, Any], at: str) -> None:
-    wanted = {"nodes": int, "clients": int, "datapath": str, "controller": str, "offload": bool}
+    wanted = {
+        "nodes": int,
+        "clients": int,
+        "datapath": str,
+        "controller": str,
+        "offload": bool,
+        "cloud": bool,
+    }
     words = {int: "a whole number", str: "a word", bool: "true or false"}
     for key, value in values.items():
         kind = wanted.get(key)
@@ -131,6 +170,12 @@ def _check(config: ClusterConfig) -> None:
         value = getattr(config, key)
         if value not in choices:
             raise UserError(f"{key}: one of {', '.join(choices)}, not {value!r}")
+    check = config.health_check
+    for key, least in (("interval", 0.01), ("timeout", 0.01), ("healthy", 1), ("unhealthy", 1)):
+        value = getattr(check, key)
+        if not least <= value <= 3600 or (least == 1 and value != int(value)):
+            kind = "a whole number" if least == 1 else "seconds"
+            raise UserError(f"health_check.{key}: {kind} from {least} to 3600, not {value}")
     if config.zones and len(config.zones) != config.nodes:
         raise UserError(f"zones: one for each of the {config.nodes} nodes, not {len(config.zones)}")
     names = {f"node{n}" for n in range(1, config.nodes + 1)} | {"nodes", "clients"}

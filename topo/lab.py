@@ -16,7 +16,7 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -27,7 +27,9 @@ from controller.api.client import Client
 from controller.api.errors import MachineError, NotSettled, Unreachable, UsageError, UserError
 from controller.api.manifests import Document, check, load
 from controller.api.objects import Obj
+from topo import cloud as clouds
 from topo import sandbox
+from topo import tunnel as tunnels
 from topo.addons import KUBE_DNS
 from topo.capture import Capture, LinkEnd, keep_timestamps
 from topo.capture_links import choose_links, link_ends
@@ -42,6 +44,7 @@ from topo.network import Network
 from topo.ovs import PrivateOvs
 from topo.plan import Plan, pod_host_name
 from topo.runtime_client import RuntimeClient
+from topo.tunnel import Tunnel
 from topo.wires import PodWires
 
 __all__ = ["ClusterConfig", "Lab", "choose_links"]
@@ -72,6 +75,8 @@ class Lab:
         self.ovs = PrivateOvs(self.run_dir, self.config.datapath, offload=self.config.offload)
         self._log = log
         self.nodes = LabNodes(self.plan, self.client)
+        self.cloud: clouds.Cloud | None = None
+        self._tunnels: set[Tunnel] = set()
         self._undo = contextlib.ExitStack()
         self.components = LabComponents(
             self.run_dir,
@@ -138,6 +143,8 @@ class Lab:
         self._save_state()
         verbs: Verbs = {"kill": self.kill, "restart": self.restart, "readdress": self._readdress_by_name}
         self._undo.callback(Control(self.run_dir, verbs).close)
+        if self.config.cloud:
+            self.start_cloud()
         self.settle()
         self._log(f"{len(self.plan.nodes)} nodes up in {time.monotonic() - began:.1f} s")
 
@@ -177,12 +184,32 @@ class Lab:
         """
         proxies = [f"kubeproxy/{node.name}" for node in self.plan.nodes]
         try:
-            version = self.client.settle(["managers", "kubelet", *proxies], timeout)
+            others = [clouds.COMPONENT] * bool(self.cloud) + [tunnels.COMPONENT] * bool(self._tunnels)
+            version = self.client.settle(["managers", "kubelet", *proxies, *others], timeout)
         except (NotSettled, Unreachable) as error:
             dead = ", ".join(self.components.dead())
             raise NotSettled(f"{error}; not running: {dead}" if dead else str(error)) from None
         self.ovs.appctl("revalidator/purge")
         return version
+
+    def start_cloud(self) -> clouds.Cloud:
+        """There is a cloud from now on: type LoadBalancer gets its addresses. ``settle`` waits for it."""
+        if self.cloud is None:
+            made = clouds.Cloud(self.client, self.plan, log=self._log)
+            self._undo.callback(made.stop)
+            self.cloud = made.start()
+        return self.cloud
+
+    @contextlib.contextmanager
+    def tunnel(self) -> Iterator[Tunnel]:
+        """As ``./lab tunnel``, for the length of a ``with`` block: clients reach ClusterIPs by a node."""
+        with Tunnel(self.client, self.plan) as tunnel:
+            self._tunnels.add(tunnel)
+            try:
+                self.settle()
+                yield tunnel
+            finally:
+                self._tunnels.remove(tunnel)
 
     def kill(self, component: str) -> None:
         """End a component as a crash would: apiserver, kubeproxy, runtime or vswitchd."""

@@ -58,17 +58,19 @@ class End:
     """The interface's number there; 0 lets the kernel choose (2 in a new namespace)."""
 
 
-def _attr(kind: int, data: bytes) -> bytes:
+def attribute(kind: int, data: bytes) -> bytes:
     return struct.pack("=HH", len(data) + 4, kind) + data + b"\0" * (-len(data) % 4)
 
 
 def _end(end: End) -> bytes:
-    data = _attr(IFLA_IFNAME, end.name.encode() + b"\0")
-    data += _attr(IFLA_ADDRESS, bytes.fromhex(end.mac.replace(":", "")))
-    data += _attr(IFLA_MTU, struct.pack("=I", 1500))
-    data += _attr(IFLA_NUM_TX_QUEUES, struct.pack("=I", 1)) + _attr(IFLA_NUM_RX_QUEUES, struct.pack("=I", 1))
+    data = attribute(IFLA_IFNAME, end.name.encode() + b"\0")
+    data += attribute(IFLA_ADDRESS, bytes.fromhex(end.mac.replace(":", "")))
+    data += attribute(IFLA_MTU, struct.pack("=I", 1500))
+    data += attribute(IFLA_NUM_TX_QUEUES, struct.pack("=I", 1)) + attribute(
+        IFLA_NUM_RX_QUEUES, struct.pack("=I", 1)
+    )
     if end.netns is not None:
-        data += _attr(IFLA_NET_NS_FD, struct.pack("=i", end.netns))
+        data += attribute(IFLA_NET_NS_FD, struct.pack("=i", end.netns))
     return data
 
 
@@ -78,9 +80,9 @@ def veth(one: End, other: End) -> Request:
     Only ``one`` can have an index of its own. Give it one that ``other`` has not: of a device whose number
     is its peer's the kernel thinks that it has none, and takes up to a second to notice that it is up.
     """
-    peer = _attr(VETH_INFO_PEER, _IFINFO.pack(0, 0, 0, 0, 0) + _end(other))
-    info = _attr(IFLA_INFO_KIND, b"veth\0") + _attr(IFLA_INFO_DATA, peer)
-    body = _IFINFO.pack(0, 0, one.index, 0, 0) + _end(one) + _attr(IFLA_LINKINFO, info)
+    peer = attribute(VETH_INFO_PEER, _IFINFO.pack(0, 0, 0, 0, 0) + _end(other))
+    info = attribute(IFLA_INFO_KIND, b"veth\0") + attribute(IFLA_INFO_DATA, peer)
+    body = _IFINFO.pack(0, 0, one.index, 0, 0) + _end(one) + attribute(IFLA_LINKINFO, info)
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"link {one.name} to {other.name}")
 
 
@@ -88,7 +90,7 @@ def link_up(index: int, mac: str | None = None) -> Request:
     """Set a link up, with another MAC when one is given."""
     body = _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP)
     if mac is not None:
-        body += _attr(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
+        body += attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
     return Request(RTM_NEWLINK, 0, body, f"set link {index} up")
 
 
@@ -97,7 +99,7 @@ def delete_links(indexes: Sequence[int], group: int) -> list[Request]:
 
     ``group`` is a link group nobody else uses in that namespace.
     """
-    member = _attr(IFLA_GROUP, struct.pack("=I", group))
+    member = attribute(IFLA_GROUP, struct.pack("=I", group))
     gather = [
         Request(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + member, f"mark link {index}")
         for index in indexes
@@ -109,7 +111,7 @@ def delete_links(indexes: Sequence[int], group: int) -> list[Request]:
 def address(index: int, value: IPv4Address, *, delete: bool = False) -> Request:
     """A /32 address on a link."""
     body = _IFADDR.pack(socket.AF_INET, 32, 0, SCOPE_UNIVERSE, index)
-    body += _attr(IFA_LOCAL, value.packed) + _attr(IFA_ADDRESS, value.packed)
+    body += attribute(IFA_LOCAL, value.packed) + attribute(IFA_ADDRESS, value.packed)
     if delete:
         return Request(RTM_DELADDR, 0, body, f"delete address {value}")
     return Request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, f"address {value}")
@@ -129,12 +131,12 @@ def route(
         SCOPE_UNIVERSE if via else SCOPE_LINK, RTN_UNICAST, RTNH_F_ONLINK if via else 0,
     )  # fmt: skip
     if to:
-        body += _attr(RTA_DST, to.network_address.packed)
-    body += _attr(RTA_OIF, struct.pack("=i", index))
+        body += attribute(RTA_DST, to.network_address.packed)
+    body += attribute(RTA_OIF, struct.pack("=i", index))
     if via:
-        body += _attr(RTA_GATEWAY, via.packed)
+        body += attribute(RTA_GATEWAY, via.packed)
     if source:
-        body += _attr(RTA_PREFSRC, source.packed)
+        body += attribute(RTA_PREFSRC, source.packed)
     name = f"route {to or 'default'}"
     if delete:
         return Request(RTM_DELROUTE, 0, body, f"delete {name}")
@@ -146,7 +148,7 @@ def local_route(index: int, to: IPv4Network) -> Request:
     body = _ROUTE.pack(
         socket.AF_INET, to.prefixlen, 0, 0, RT_TABLE_LOCAL, RTPROT_BOOT, SCOPE_HOST, RTN_LOCAL, 0
     )
-    body += _attr(RTA_DST, to.network_address.packed) + _attr(RTA_OIF, struct.pack("=i", index))
+    body += attribute(RTA_DST, to.network_address.packed) + attribute(RTA_OIF, struct.pack("=i", index))
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, f"local route {to}")
 
 
@@ -155,8 +157,8 @@ def rule(priority: int, table: int, *, to: IPv4Network | None = None, delete: bo
     length = to.prefixlen if to else 0
     body = _ROUTE.pack(socket.AF_INET, length, 0, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
     if to:
-        body += _attr(FRA_DST, to.network_address.packed)
-    body += _attr(FRA_PRIORITY, struct.pack("=I", priority))
+        body += attribute(FRA_DST, to.network_address.packed)
+    body += attribute(FRA_PRIORITY, struct.pack("=I", priority))
     name = f"rule {priority}"
     if delete:
         return Request(RTM_DELRULE, 0, body, f"delete {name}")
@@ -165,7 +167,7 @@ def rule(priority: int, table: int, *, to: IPv4Network | None = None, delete: bo
 
 def forget_neighbour(index: int, value: IPv4Address) -> Request:
     """Forget what ARP found out, or is still finding out, about an address on a link."""
-    body = _NEIGHBOUR.pack(socket.AF_INET, index, 0, 0, 0) + _attr(NDA_DST, value.packed)
+    body = _NEIGHBOUR.pack(socket.AF_INET, index, 0, 0, 0) + attribute(NDA_DST, value.packed)
     return Request(RTM_DELNEIGH, 0, body, f"forget neighbour {value}")
 
 

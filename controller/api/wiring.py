@@ -23,6 +23,8 @@ NODE_PORTS = range(30000, 32768)
 MASQUERADE_PORTS = range(1024, 61440)
 """What pods and clients may get as source port when they leave with a node's address; the node's own
 connections choose theirs above, so that neither ever meets the other's."""
+KUBE_PROXY_HEALTH_PORT = 10256
+"""On every node's own addresses: kube-proxy's /healthz and /livez, what a cloud's load balancer asks."""
 CLOUD_LEASE = ("Lease", "kube-system", "cloud-controller-manager")
 """Kind, namespace and name of what says that there is a cloud: while it has a holder, Services of type
 LoadBalancer get addresses of LOAD_BALANCER_NET."""

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from controller.api.wiring import KUBE_PROXY_HEALTH_PORT as PORT
 from controller.kubeproxy.services import proxied, service_key, slice_service
 
 Obj = dict[str, Any]
 
-PORT = 10256
 TIMEOUT = 60.0
 """Seconds after which changes that are not in force make a node unhealthy: twice upstream's sync period."""
 TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"

@@ -14,6 +14,7 @@ import logging
 import os
 import selectors
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,7 +47,7 @@ class _Asked:
 
 
 class HealthServers:
-    """``run`` is the thread; ``sync``, from any thread, has it look again at what is to be listened on.
+    """``run`` is the thread; ``sync``, from any thread, opens and closes listeners as is wanted now.
 
     ``listen(node, port)`` makes a listening socket in the node's namespace, or raises OSError.
     """
@@ -66,15 +67,18 @@ class HealthServers:
         self._selector.register(self._ours, selectors.EVENT_READ, None)
         self._listeners: dict[tuple[str, int], socket.socket] = {}
         self._complained: set[tuple[str, int]] = set()
+        self._lock = threading.Lock()
 
     def sync(self) -> None:
+        """What can be listened on is when this returns; the rest is tried again."""
+        self._listen()
         with contextlib.suppress(BlockingIOError):
             self._wake.send(b"!", socket.MSG_DONTWAIT)
 
     def stop(self) -> None:
         """Have ``run`` close everything and return."""
         self._stopped = True
-        self.sync()
+        self._wake.send(b"!")
 
     def run(self) -> None:
         """Until ``stop``."""
@@ -99,7 +103,10 @@ class HealthServers:
 
     def _listen(self) -> bool:
         """Open and close listeners until they are those that are wanted; True if one could not be opened."""
-        wanted = self._health.listeners()
+        with self._lock:
+            return self._listen_locked(self._health.listeners())
+
+    def _listen_locked(self, wanted: set[tuple[str, int]]) -> bool:
         for gone in self._listeners.keys() - wanted:
             listener = self._listeners.pop(gone)
             self._selector.unregister(listener)

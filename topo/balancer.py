@@ -1,0 +1,124 @@
+"""What a cloud's network load balancer decides: which nodes an external address leads to. Pure.
+
+It reads what is public: ``status.loadBalancer.ingress[].ip`` of Services (the addresses it owns) and Nodes.
+It knows nothing of pods: under policy Cluster any node whose kube-proxy is in order will do, under policy
+Local only one that says on the Service's healthCheckNodePort that it has a ready endpoint. How the nodes
+are asked, and how packets get there, is ``topo.cloud``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from controller.api import objects
+from controller.api.objects import Obj
+from controller.api.wiring import KUBE_PROXY_HEALTH_PORT, LOAD_BALANCER_NET
+from topo.config import HealthCheckConfig
+
+EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
+
+
+@dataclass(frozen=True, order=True)
+class Target:
+    """Who is asked: a port of a node."""
+
+    node: str
+    port: int
+
+
+@dataclass(slots=True)
+class _Record:
+    healthy: bool | None = None
+    against: int = 0
+    """Answers in a row that contradict ``healthy``."""
+
+
+@dataclass
+class TargetHealth:
+    """Each target's state from its answers, by the thresholds; None until the first."""
+
+    config: HealthCheckConfig
+    _records: dict[Target, _Record] = field(default_factory=dict)
+
+    def follow(self, targets: Collection[Target]) -> None:
+        """From now on these; what was known of others is forgotten."""
+        self._records = {target: self._records.get(target) or _Record() for target in targets}
+
+    def observe(self, target: Target, passed: bool) -> bool:
+        """Count one answer; True when the target's state changed."""
+        record = self._records.get(target)
+        if record is None:
+            return False
+        if record.healthy is None:
+            record.healthy = passed
+            return True
+        if passed == record.healthy:
+            record.against = 0
+            return False
+        record.against += 1
+        if record.against < (self.config.healthy if passed else self.config.unhealthy):
+            return False
+        record.healthy, record.against = passed, 0
+        return True
+
+    def state(self, target: Target) -> bool | None:
+        record = self._records.get(target)
+        return record.healthy if record else None
+
+    def known(self) -> bool:
+        """Whether every target has answered or failed to, at least once."""
+        return all(record.healthy is not None for record in self._records.values())
+
+
+def health_ports(services: Iterable[Obj]) -> dict[IPv4Address, int]:
+    """Every external address of the pool that a Service holds, and the port on which its nodes are asked."""
+    found: dict[IPv4Address, int] = {}
+    for service in services:
+        spec = service["spec"]
+        if spec.get("type") != "LoadBalancer":
+            continue
+        local = spec.get("externalTrafficPolicy") == "Local" and spec.get("healthCheckNodePort")
+        for entry in (objects.status(service).get("loadBalancer") or {}).get("ingress") or ():
+            if entry.get("ip") and ":" not in entry["ip"] and entry.get("ipMode", "VIP") == "VIP":
+                address = IPv4Address(entry["ip"])
+                if address in LOAD_BALANCER_NET:
+                    found[address] = local or KUBE_PROXY_HEALTH_PORT
+    return found
+
+
+def eligible(nodes: Iterable[Obj]) -> dict[str, IPv4Address]:
+    """Nodes that may be targets, with the address at which they are asked."""
+    found: dict[str, IPv4Address] = {}
+    for node in nodes:
+        if EXCLUDE_LABEL in objects.labels(node) or objects.is_deleting(node):
+            continue
+        for entry in objects.status(node).get("addresses") or ():
+            if entry["type"] == "InternalIP" and ":" not in entry["address"]:
+                found.setdefault(objects.name(node), IPv4Address(entry["address"]))
+    return found
+
+
+def targets(ports: Mapping[IPv4Address, int], nodes: Iterable[str]) -> set[Target]:
+    return {Target(node, port) for node in nodes for port in set(ports.values())}
+
+
+def ways(
+    ports: Mapping[IPv4Address, int],
+    nodes: Iterable[str],
+    health: TargetHealth,
+    before: Collection[IPv4Address] = (),
+) -> dict[IPv4Address, tuple[str, ...]]:
+    """For each external address the nodes it leads to, by name; none: nobody is healthy.
+
+    An address that was not there ``before`` waits until every node has been asked: the first connections
+    would all meet the node that answered first.
+    """
+    names = sorted(nodes)
+    found: dict[IPv4Address, tuple[str, ...]] = {}
+    for address, port in ports.items():
+        states = {name: health.state(Target(name, port)) for name in names}
+        if address in before or None not in states.values():
+            found[address] = tuple(name for name in names if states[name])
+    return found

@@ -1,0 +1,234 @@
+"""The cloud: the fabric router as its network load balancer, and the word that there is one.
+
+An external address is a /32 route of the router by ECMP over the nodes that pass their health checks
+(``topo.balancer`` decides which): packets arrive at a node unchanged, addressed to the external address, as
+from any passthrough load balancer; a connection stays on its node while that is healthy (a resilient
+nexthop group). The checks are real HTTP requests, sent from the router's own namespace by one thread.
+Which Service gets which address is the managers' loop (controller.managers.loadbalancer): the Lease that
+this makes is what sets it to work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv4Network
+
+from controller.api.client import Batch, Client, Informer
+from controller.api.errors import NotSettled, Unreachable
+from controller.api.wiring import CLOUD_LEASE, GATEWAY
+from topo.balancer import Target, TargetHealth, eligible, health_ports, targets, ways
+from topo.config import HealthCheckConfig
+from topo.links import Workbench, set_sysctls
+from topo.netns import Netns
+from topo.plan import FABRIC, Plan
+from topo.rtnetlink import Request
+from topo.rtnetlink_nexthop import (
+    delete_nexthop,
+    delete_route,
+    nexthop,
+    resilient_group,
+    route_to_group,
+    unreachable,
+)
+
+COMPONENT = "cloud"
+ECMP = {
+    "net/ipv4/fib_multipath_hash_policy": "3",
+    "net/ipv4/fib_multipath_hash_fields": str(0x01 | 0x02 | 0x04 | 0x10 | 0x20),
+    "?net/ipv4/fib_multipath_hash_seed": "1",
+}
+"""The hash is of addresses, protocol and ports, as read from each packet (and by the same seed in every run,
+since Linux 6.9). Not policy 1, which means the same: it trusts the hash that a packet has from the socket
+that sent it, and between namespaces of one kernel it still has that: drawn at random for each connection,
+and drawn again when TCP retransmits, which would then arrive at another node."""
+BUCKETS = 420
+"""Divides by every number of nodes up to 7; beyond, shares differ by a fourth of a percent at most."""
+IDLE_SECONDS = 5.0
+"""A node that comes back gets hash buckets that were idle for so long: livelier connections stay put."""
+_FIRST_GROUP = 1000
+
+
+class Cloud:
+    """``start`` and ``stop`` once each. ``routes`` is what is in force, whoever looks, whenever."""
+
+    def __init__(
+        self,
+        client: Client,
+        plan: Plan,
+        *,
+        config: HealthCheckConfig | None = None,
+        log: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._client, self._plan, self._log = client, plan, log
+        self._config = config or plan.config.health_check
+        self._changed = threading.Condition()
+        self.routes: Mapping[IPv4Address, tuple[str, ...]] = {}
+        """External address -> names of the nodes it leads to. Replaced, never changed."""
+        self._health = TargetHealth(self._config)
+        self._nodes: dict[str, IPv4Address] = {}
+        self._ports: dict[IPv4Address, int] = {}
+        self._watches: dict[Target, asyncio.Task[None]] = {}
+        self._version, self._told = 0, False
+        self._loop = asyncio.new_event_loop()
+        self._informer = Informer(client, ["Service", "Node"], self._hear)
+        self._thread = threading.Thread(target=self._run, name=COMPONENT, daemon=True)
+
+    def start(self) -> Cloud:
+        """Open for business: from now on Services get addresses, and addresses lead somewhere."""
+        self._fabric = Netns.open(FABRIC)
+        self._bench = Workbench(self._fabric)
+        with self._fabric.enter():
+            set_sysctls(ECMP)
+        self._thread.start()
+        self._informer.start()
+        self._client.apply(lease(datetime.now(UTC)))
+        return self
+
+    def stop(self) -> None:
+        """No address leads anywhere any more. The Services keep theirs, as when a cloud's controller dies."""
+        self._informer.stop()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        gone = [request for address in self.routes for request in self._closed(address)]
+        with contextlib.suppress(OSError):  # the router itself may be gone
+            self._bench.rtnetlink.run(gone)
+        self._bench.close()
+        self._fabric.delete()
+
+    def wait_for(
+        self, condition: Callable[[Mapping[IPv4Address, tuple[str, ...]]], bool], timeout: float = 30
+    ) -> None:
+        """Until the routes are so; NotSettled when they do not come to be. For what health checks change:
+        their timers are no part of settling."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: condition(self.routes), timeout):
+                now = {str(address): nodes for address, nodes in self.routes.items()}
+                raise NotSettled(f"the cloud's routes are {now} after {timeout} s")
+
+    # -- the thread, which lives in the router's namespace
+
+    def _run(self) -> None:
+        with self._fabric.enter():
+            asyncio.set_event_loop(self._loop)
+            self._loop.run_forever()
+            for task in self._watches.values():
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*self._watches.values(), return_exceptions=True))
+            self._loop.close()
+
+    def _hear(self, batch: Batch) -> None:
+        """In the informer's thread."""
+        held = self._informer.store.values()
+        services = [obj for obj in held if obj["kind"] == "Service"]
+        nodes = [obj for obj in held if obj["kind"] == "Node"]
+        ports, names = health_ports(services), eligible(nodes)
+        self._loop.call_soon_threadsafe(self._know, ports, names, batch.resource_version)
+
+    def _know(self, ports: dict[IPv4Address, int], nodes: dict[str, IPv4Address], version: int) -> None:
+        self._ports, self._nodes, self._version, self._told = ports, nodes, version, False
+        wanted = targets(ports, nodes)
+        self._health.follow(wanted)
+        for target in self._watches.keys() - wanted:
+            self._watches.pop(target).cancel()
+        for target in sorted(wanted - self._watches.keys()):
+            self._watches[target] = self._loop.create_task(self._watch(target))
+        self._act()
+
+    async def _watch(self, target: Target) -> None:
+        """Ask one target for ever."""
+        while True:
+            passed = await ask(str(self._nodes[target.node]), target.port, self._config.timeout)
+            if self._health.observe(target, passed):
+                self._act()
+            await asyncio.sleep(self._config.interval)
+
+    def _act(self) -> None:
+        """Bring the router to what is known; say so when nothing is left to find out."""
+        wanted = ways(self._ports, self._nodes, self._health, self.routes)
+        requests: list[Request] = []
+        for address, nodes in sorted(wanted.items()):
+            if self.routes.get(address) != nodes:
+                requests += self._open(address, nodes)
+        for address in sorted(self.routes.keys() - wanted.keys()):
+            requests += self._closed(address)
+        if requests:
+            try:
+                self._bench.rtnetlink.run([*self._nexthops(), *requests])
+            except OSError as error:
+                self._log(f"cloud: the router refuses: {error}")
+                return
+            for address, nodes in sorted(wanted.items()):
+                if self.routes.get(address) != nodes:
+                    self._log(f"cloud: {address} leads to {', '.join(nodes) or 'no node: none is healthy'}")
+            with self._changed:
+                self.routes = wanted
+                self._changed.notify_all()
+        if self._health.known() and not self._told:
+            with contextlib.suppress(Unreachable):  # its informer says so, and hears of the next server
+                self._client.progress(COMPONENT, self._version)
+                self._told = True
+
+    def _nexthops(self) -> list[Request]:
+        """A way to each node; each time anew, because the kernel forgets them with a link that was down."""
+        return [
+            nexthop(node.number, self._bench.index(node.fabric_interface), GATEWAY)
+            for node in self._plan.nodes
+        ]
+
+    def _open(self, address: IPv4Address, nodes: tuple[str, ...]) -> list[Request]:
+        to = IPv4Network(f"{address}/32")
+        if not nodes:
+            closed = [delete_nexthop(_group(address))] if self.routes.get(address) else []
+            return [unreachable(to), *closed]
+        members = [self._plan.node(name).number for name in nodes]
+        group = resilient_group(_group(address), members, buckets=BUCKETS, idle=IDLE_SECONDS)
+        return [group, route_to_group(to, _group(address))]
+
+    def _closed(self, address: IPv4Address) -> list[Request]:
+        group = [delete_nexthop(_group(address))] if self.routes.get(address) else []
+        return [delete_route(IPv4Network(f"{address}/32")), *group]
+
+
+def _group(address: IPv4Address) -> int:
+    """Nexthop groups share their numbers with nexthops, which are the nodes'."""
+    return _FIRST_GROUP + (int(address) & 0xFFFF)
+
+
+async def ask(address: str, port: int, timeout: float) -> bool:
+    """One health check: GET /healthz, passed by 200 in time."""
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(timeout):
+            reader, writer = await asyncio.open_connection(address, port)
+            host = f"Host: {address}:{port}\r\nUser-Agent: podwire-cloud\r\nConnection: close"
+            writer.write(f"GET /healthz HTTP/1.1\r\n{host}\r\n\r\n".encode())
+            words = (await reader.readline()).split()
+            return words[1:2] == [b"200"]
+    except (OSError, TimeoutError, ValueError):
+        return False
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def lease(now: datetime) -> dict[str, object]:
+    """What the cloud-controller-manager of a real cluster holds while it runs."""
+    kind, namespace, name = CLOUD_LEASE
+    at = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": kind,
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {
+            "holderIdentity": FABRIC,
+            "leaseDurationSeconds": 15,
+            "acquireTime": at,
+            "renewTime": at,
+            "leaseTransitions": 0,
+        },
+    }

@@ -1,0 +1,122 @@
+"""A tunnel into the cluster, as ``minikube tunnel`` makes one on the user's machine.
+
+Two things, for as long as it is open: a route, so that clients reach the ClusterIPs (10.96.0.0/12) by a
+node, whose kube-proxy translates them; and an EXTERNAL-IP for every Service of type LoadBalancer that has
+none: its own ClusterIP, as minikube writes it. Both are undone at the end. A cluster with a cloud gives
+such Services real external addresses; then only the route is added.
+
+It needs nothing of the lab's process, only the API and the namespaces by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from types import TracebackType
+
+from controller.api import objects
+from controller.api.client import Batch, Client, Informer
+from controller.api.errors import ApiError, NotFound, Unreachable
+from controller.api.objects import Obj
+from controller.api.wiring import ANNOTATION, CLOUD_LEASE, GATEWAY, SERVICE_NET
+from topo.links import Workbench
+from topo.netns import Netns
+from topo.plan import FABRIC, HOST_INTERFACE, NodePlan, Plan
+from topo.rtnetlink import route
+
+COMPONENT = "tunnel"
+
+
+class Tunnel:
+    """Open for the length of a ``with`` block. ``node``: whose bridge it leads to (the first one's)."""
+
+    def __init__(self, client: Client, plan: Plan, node: NodePlan | None = None) -> None:
+        self._client, self._plan = client, plan
+        self.node = node or plan.nodes[0]
+        self.services: dict[tuple[str, str], str] = {}
+        """(namespace, name) -> the address each Service was given by us."""
+        self._informer = Informer(client, ["Service"], self._hear)
+
+    def __enter__(self) -> Tunnel:
+        self._routes(delete=False)
+        try:
+            self._informer.start().wait_synced()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take everything back; what is gone already is no matter."""
+        self._informer.stop()
+        for (namespace, name), address in self.services.items():
+            with contextlib.suppress(ApiError, Unreachable):
+                service = self._client.get("Service", name, namespace)
+                if [entry.get("ip") for entry in _ingress(service)] == [address]:
+                    self._give(namespace, name, None)
+        self.services = {}
+        self._routes(delete=True)
+
+    # -- addresses
+
+    def _hear(self, batch: Batch) -> None:
+        cloud = self._has_cloud()
+        for event in batch.events:
+            service = event.obj
+            key = objects.namespace(service), objects.name(service)
+            if event.type == "DELETED" or not _is_balanced(service):
+                if self.services.pop(key, None) and event.type != "DELETED":
+                    self._give(*key, None)
+            elif not cloud and not _ingress(service) and not objects.is_deleting(service):
+                address = service["spec"]["clusterIP"]
+                self._give(*key, address)
+                self.services[key] = address
+        with contextlib.suppress(Unreachable):
+            self._client.progress(COMPONENT, batch.resource_version)
+
+    def _has_cloud(self) -> bool:
+        kind, namespace, name = CLOUD_LEASE
+        try:
+            return bool(self._client.get(kind, name, namespace)["spec"].get("holderIdentity"))
+        except NotFound:
+            return False
+
+    def _give(self, namespace: str, name: str, address: str | None) -> None:
+        ingress = [{"ip": address, "ipMode": "VIP"}] if address else None
+        patch = {"status": {"loadBalancer": {"ingress": ingress}}}
+        with contextlib.suppress(NotFound):
+            self._client.patch("Service", name, patch, namespace, subresource="status")
+
+    # -- routes
+
+    def _routes(self, *, delete: bool) -> None:
+        """Of the router towards the node; and of each client, as minikube adds it to the user's machine."""
+        rows = [(FABRIC, self.node.fabric_interface)]
+        rows += [(client.name, HOST_INTERFACE) for client in self._plan.clients]
+        for name, interface in rows:
+            try:
+                netns = Netns.open(name)
+            except FileNotFoundError:
+                continue  # the lab is ending
+            bench = Workbench(netns)
+            try:
+                with contextlib.suppress(*[OSError] * delete):
+                    index = bench.index(interface)
+                    bench.rtnetlink.run([route(index, SERVICE_NET, via=GATEWAY, delete=delete)])
+            finally:
+                bench.close()
+                netns.delete()
+
+
+def _is_balanced(service: Obj) -> bool:
+    spec = service["spec"]
+    ours = (spec.get("loadBalancerClass") or ANNOTATION).startswith(ANNOTATION)
+    return spec.get("type") == "LoadBalancer" and ours
+
+
+def _ingress(service: Obj) -> list[Obj]:
+    return list((objects.status(service).get("loadBalancer") or {}).get("ingress") or ())
