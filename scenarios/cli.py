@@ -32,6 +32,7 @@ In a running lab, from a second terminal
   ./lab exec POD -- COMMAND     run a command in a pod (or node, or client)
   ./lab ssh NODE                a shell on a node
   ./lab url SERVICE             where a NodePort answers (--local: for your own browser)
+  ./lab tunnel                  reach ClusterIPs from the client, as by `minikube tunnel`
   ./lab flows NODE              the OpenFlow rules of a node, and which object each is there for
   ./lab capture [LINK ...]      record packets as pcapng
   ./lab shell                   a shell among the lab's network namespaces
@@ -165,6 +166,14 @@ def _commands() -> dict[str, Parser]:
         "url": _url(),
         "capture": _capture(),
         "get": _get(),
+        "tunnel": _with_lab(
+            _parser(
+                "tunnel",
+                "As `minikube tunnel`: a route for clients to the ClusterIPs, and an EXTERNAL-IP for each "
+                "Service of type LoadBalancer; until Ctrl-C, then both are gone.",
+                "  ./lab tunnel\n  ./lab exec client1 -- curl -s http://EXTERNAL-IP/     meanwhile",
+            )
+        ),
         "bench": _parser("bench", "Measure, beside plain Mininet in the same run.", "  ./lab bench"),
     }
 
@@ -177,12 +186,19 @@ def _up() -> Parser:
   ./lab up scenarios/manifests/*.yaml          in the foreground, with its log
   ./lab up -d my-app.yaml                      in the background
   ./lab up --lab second --nodes 5              another one beside it
+  ./lab up --cloud my-app.yaml                 type LoadBalancer gets an external address
   ./lab up --config cluster.yaml               nodes, clients and links from a file""",
     )
     parser.add_argument("manifests", nargs="*", metavar="MANIFEST", help="Kubernetes YAML")
     parser.add_argument("-d", "--detach", action="store_true", help="in the background, once it is ready")
     parser.add_argument("--lab", "--name", metavar="NAME", help="what to call it (podwire)")
     parser.add_argument("--clients", type=_count, metavar="N", help="hosts in the outside world (1)")
+    parser.add_argument(
+        "--cloud",
+        action="store_const",
+        const=True,
+        help="the router is a cloud's load balancer (without: <pending>, until ./lab tunnel)",
+    )
     parser.add_argument("--config", metavar="FILE", help="a cluster described in YAML")
     cluster_options(parser)
     return parser

@@ -1,7 +1,7 @@
-"""Commands that look into a running lab: ``get``, ``exec``, ``ssh``, ``flows``, ``url``, ``capture``.
+"""Commands in a running lab: ``get``, ``exec``, ``ssh``, ``flows``, ``url``, ``capture``, ``tunnel``.
 
 Each runs itself once more inside the lab's sandbox, where the API's socket, the namespaces and the
-switches are at hand. They are readers like any other: nothing here reaches into the lab's process.
+switches are at hand. They are users like any other: nothing here reaches into the lab's process.
 """
 
 from __future__ import annotations
@@ -150,6 +150,14 @@ def _capture_outside(options: argparse.Namespace) -> int:
     return _capture(options)
 
 
+@_inside
+def _tunnel(options: argparse.Namespace) -> int:
+    from scenarios import cli_tunnel
+    from topo import sandbox
+
+    return cli_tunnel.run(client(), sandbox.name())
+
+
 COMMANDS: dict[str, _Command] = {
     "get": _get,
     "exec": _exec,
@@ -157,4 +165,5 @@ COMMANDS: dict[str, _Command] = {
     "url": _url_outside,
     "flows": _flows,
     "capture": _capture_outside,
+    "tunnel": _tunnel,
 }

@@ -11,6 +11,7 @@ It needs nothing of the lab's process, only the API and the namespaces by name.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from types import TracebackType
 
 from controller.api import objects
@@ -27,10 +28,20 @@ COMPONENT = "tunnel"
 
 
 class Tunnel:
-    """Open for the length of a ``with`` block. ``node``: whose bridge it leads to (the first one's)."""
+    """Open for the length of a ``with`` block. ``node``: whose bridge it leads to (the first one's).
 
-    def __init__(self, client: Client, plan: Plan, node: NodePlan | None = None) -> None:
-        self._client, self._plan = client, plan
+    ``changed`` is called, from another thread, when Services were given addresses or lost them.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        plan: Plan,
+        node: NodePlan | None = None,
+        *,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._client, self._plan, self._changed = client, plan, changed
         self.node = node or plan.nodes[0]
         self.services: dict[tuple[str, str], str] = {}
         """(namespace, name) -> the address each Service was given by us."""
@@ -64,7 +75,7 @@ class Tunnel:
     # -- addresses
 
     def _hear(self, batch: Batch) -> None:
-        cloud = self._has_cloud()
+        cloud, before = self._has_cloud(), dict(self.services)
         for event in batch.events:
             service = event.obj
             key = objects.namespace(service), objects.name(service)
@@ -75,6 +86,8 @@ class Tunnel:
                 address = service["spec"]["clusterIP"]
                 self._give(*key, address)
                 self.services[key] = address
+        if self.services != before:
+            self._changed()
         with contextlib.suppress(Unreachable):
             self._client.progress(COMPONENT, batch.resource_version)
 
@@ -86,7 +99,8 @@ class Tunnel:
             return False
 
     def _give(self, namespace: str, name: str, address: str | None) -> None:
-        ingress = [{"ip": address, "ipMode": "VIP"}] if address else None
+        """``ipMode: Proxy``, for kube-proxy has flows for the ClusterIP already and needs no others."""
+        ingress = [{"ip": address, "ipMode": "Proxy"}] if address else None
         patch = {"status": {"loadBalancer": {"ingress": ingress}}}
         with contextlib.suppress(NotFound):
             self._client.patch("Service", name, patch, namespace, subresource="status")
