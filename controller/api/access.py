@@ -51,7 +51,11 @@ def authorize(user: User, method: str, path: str, query: Mapping[str, str]) -> N
     except NotFound:
         verb = "get" if method in ("GET", "HEAD") else method.lower()
         raise _forbidden(f'forbidden: User "{user.name}" cannot {verb} path "{path}"') from None
-    verb = _verb(method, target, query)
+    check(user, _verb(method, target, query), target)
+
+
+def check(user: User, verb: str, target: Target) -> None:
+    """The table itself."""
     for rule in RULES:
         if (
             target.kind.group == rule.group

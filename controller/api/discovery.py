@@ -11,7 +11,12 @@ _VERSION = {
     "major": "1", "minor": "33", "gitVersion": "v1.33.0+podwire", "gitCommit": "", "gitTreeState": "",
     "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": "linux/amd64",
 }  # fmt: skip
-_SUBRESOURCE_VERBS = {"binding": ["create"], "finalize": ["update"]}
+_SUBRESOURCE_VERBS = {
+    "binding": ["create"],
+    "finalize": ["update"],
+    "proxy": ["create", "delete", "get", "patch", "update"],
+    "token": ["create"],
+}
 
 
 def document(path: str) -> dict[str, Any] | str | None:
@@ -72,5 +77,9 @@ def _entries(kind: Kind) -> list[dict[str, Any]]:
             entry |= {"kind": "Scale", "group": "autoscaling", "version": "v1"}
         if word == "binding":
             entry["kind"] = "Binding"
+        if word == "proxy":
+            entry["kind"] = f"{kind.kind}ProxyOptions"
+        if word == "token":
+            entry |= {"kind": "TokenRequest", "group": "authentication.k8s.io", "version": "v1"}
         entries.append(entry)
     return entries

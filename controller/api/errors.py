@@ -16,6 +16,7 @@
     │   ├── Expired             410: list again
     │   ├── UnsupportedMediaType 415
     │   ├── Invalid             422: names every field that is wrong
+    │   ├── ServiceUnavailable  503: whom a request was to be forwarded to does not answer
     │   └── Timeout             504
     ├── Unreachable             the API server does not answer (it is down, or was never started)
     └── NotSettled              the lab did not come to rest in time: names who is behind and by how much
@@ -152,6 +153,12 @@ class Invalid(ApiError):
     """The object breaks a rule of its kind."""
 
     code, reason = 422, "Invalid"
+
+
+class ServiceUnavailable(ApiError):
+    """There is nobody to forward the request to."""
+
+    code, reason = 503, "ServiceUnavailable"
 
 
 class Timeout(ApiError):

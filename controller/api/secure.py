@@ -15,10 +15,11 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.api import access, objects, tokens
+from controller.api import access, objects, proxy, tokens
 from controller.api.aiohttp_web import web
 from controller.api.history import Event
 from controller.api.namespaces import listener
@@ -92,10 +93,10 @@ class SecurePort:
         token = tokens.issue(pki.token_key, account, pod, time.time())
         return {"token": token, "ca.crt": pki.ca, "namespace": namespace}
 
-    async def token(self, account: Obj) -> str:
-        """A token for nobody in particular, as ``kubectl create token`` asks for."""
-        pki = await asyncio.shield(self._pki)
-        return tokens.issue(pki.token_key, account, None, time.time())
+    async def token(self, account: Obj) -> tuple[str, datetime]:
+        """A token for nobody in particular, as ``kubectl create token`` asks for, and its end."""
+        pki, now = await asyncio.shield(self._pki), time.time()
+        return tokens.issue(pki.token_key, account, None, now), datetime.fromtimestamp(now + tokens.LIFE, UTC)
 
     # -- the port
 
@@ -151,10 +152,14 @@ class SecurePort:
 
     def admit(self, request: web.BaseRequest) -> None:
         """Return when the request may go on; raise Unauthorized or Forbidden when not."""
-        if access.is_public(request.method, request.path):
+        proxied = proxy.parse(request.raw_path.partition("?")[0])
+        if proxied is None and access.is_public(request.method, request.path):
             return
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise tokens.unauthorized()
         user = tokens.verify(self._pki.result().token_key, token.strip(), self._store.get, time.time())
+        if proxied is not None:
+            access.check(user, "get", proxied.target)
+        # The path as the server reads it: an encoded slash must not hide what is asked for
         access.authorize(user, request.method, request.path, request.query)

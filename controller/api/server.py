@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import random
 import signal
 import sys
 import traceback
@@ -21,15 +22,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from controller.api import routes, verbs
+from controller.api import proxy, routes, verbs
 from controller.api.aiohttp_web import web
 from controller.api.errors import ApiError, BadRequest, PodwireError
+from controller.api.forward import forward
 from controller.api.history import encode
 from controller.api.progress import Progress, not_settled
-from controller.api.registry import Registry
+from controller.api.registry import Registry, timestamp
 from controller.api.secure import Handler, SecureConfig, SecurePort
 from controller.api.status import status_for, status_of
 from controller.api.store import Store
+from controller.api.tokens import ISSUER, LIFE
 from controller.api.watch import Hub, watch_request
 from controller.api.wiring import API_PORT
 
@@ -42,6 +45,7 @@ class Server:
 
     def __init__(self, registry: Registry, socket: Path, secure: SecureConfig | None = None) -> None:
         self.registry = registry
+        self._netns = secure.netns if secure else ""
         self._secure = SecurePort(registry.store, self._handle_secure, secure) if secure else None
         self.progress = Progress()
         self._socket = socket
@@ -109,6 +113,11 @@ class Server:
         path, query = request.path, request.query
         if path.startswith("/podwire/v1/"):
             return await self._side_channel(request, path.removeprefix("/podwire/v1/"))
+        proxied = proxy.parse(request.raw_path.partition("?")[0])
+        if proxied is not None:
+            return await self._proxy(request, proxied)
+        if self._secure is not None and request.method == "POST" and path.endswith("/token"):
+            return await self._token(routes.parse_path(path))
         if request.method == "GET" and "watch" in query and routes.flag(query, "watch"):
             return await self._watch(request)
         body = await _body(request)
@@ -121,6 +130,48 @@ class Server:
         )
         answer = verbs.answer(self.registry, call)
         return _response(answer.code, answer.body, content_type=answer.content_type, warnings=answer.warnings)
+
+    async def _proxy(self, request: web.BaseRequest, where: proxy.ProxyPath) -> web.StreamResponse:
+        path, mark, query = request.raw_path.partition("?")
+        if not where.rest and request.method in ("GET", "HEAD"):
+            return web.Response(status=301, headers={"Location": f"{path}/{mark}{query}"})
+        if not self._netns:
+            raise proxy.unavailable("this API server runs on no node that it could ask from")
+        store = self.registry.store
+        address, port = proxy.resolve(
+            where, store.get, lambda namespace: store.list("EndpointSlice", namespace), random.Random()
+        )
+        answer = await forward(
+            self._netns,
+            address,
+            port,
+            scheme=where.scheme,
+            method=request.method,
+            path=f"{where.rest or '/'}{mark}{query}",
+            headers=request.headers,
+            body=await _body(request),
+        )
+        response = web.Response(status=answer.status, body=answer.body)
+        for word, text in answer.headers:
+            if word.lower() == "content-type":
+                response.headers[word] = text
+            else:
+                response.headers.add(word, text)
+        return response
+
+    async def _token(self, target: routes.Target) -> web.StreamResponse:
+        """A TokenRequest; what it asks for (audience, time) is not heeded."""
+        assert self._secure is not None
+        account = self.registry.get(target.kind.kind, target.namespace, target.name)
+        token, until = await self._secure.token(account)
+        made = {
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": {"name": target.name, "namespace": target.namespace},
+            "spec": {"audiences": [ISSUER], "expirationSeconds": LIFE},
+            "status": {"token": token, "expirationTimestamp": timestamp(until)},
+        }
+        return _response(201, encode(made))
 
     async def _watch(self, request: web.BaseRequest) -> web.StreamResponse:
         target = routes.parse_path(request.path)

@@ -21,7 +21,9 @@ from controller.api.errors import (
     Invalid,
     MethodNotAllowed,
     NotFound,
+    ServiceUnavailable,
     Timeout,
+    Unauthorized,
     UnsupportedMediaType,
 )
 from controller.api.kinds import KINDS
@@ -162,7 +164,7 @@ def invalid(kind: str, name: str, errors: Sequence[FieldError]) -> Invalid:
 _BY_REASON: Mapping[str, type[ApiError]] = {
     error.reason: error
     for error in (AlreadyExists, BadRequest, Conflict, Expired, Forbidden, Invalid, MethodNotAllowed,
-                  NotFound, Timeout, UnsupportedMediaType)
+                  NotFound, ServiceUnavailable, Timeout, Unauthorized, UnsupportedMediaType)
 }  # fmt: skip
 _BY_CODE = {404: NotFound, 410: Expired, 409: Conflict}
 

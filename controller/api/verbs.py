@@ -125,6 +125,8 @@ def _on_subresource(registry: Registry, call: Call, target: Target) -> Answer:
         if call.method != "POST":
             raise _not_allowed(call)
         return Answer(201, encode(_bind(registry, target, _json(call))))
+    if word in ("proxy", "token"):  # the server's own: they need a network and a key
+        raise _not_allowed(call)
     if call.method == "GET":
         return Answer(200, encode(registry.get(*at, subresource=word)))
     if call.method == "PATCH":

@@ -90,6 +90,8 @@ def test_for_more_than_discovery_a_token_is_refused_in_kubernetes_words(lab: Lab
     )
     assert curl(shell, "/api/v1/namespaces/default/pods/shell", method="DELETE")[0] == 403
     assert curl(shell, "/podwire/v1/progress")[0] == 403
+    assert curl(shell, "/api/v1/namespaces/default%2Fsecrets")[0] == 403
+    assert curl(shell, "/api/v1/namespaces/default/pods/shell/proxy/")[0] == 403
 
 
 def test_a_pods_token_is_its_own_and_read_only_and_one_that_wants_none_has_none(lab: Lab) -> None:
