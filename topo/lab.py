@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 from controller.api.client import Client
 from controller.api.errors import MachineError, NotSettled, Unreachable, UsageError, UserError
-from controller.api.manifests import Document, check, load
+from controller.api.manifests import Document, check, load, read
 from controller.api.objects import Obj
 from topo import cloud as clouds
 from topo import sandbox
@@ -167,14 +167,17 @@ class Lab:
 
     def apply(self, *manifests: str | Path | Obj) -> list[Obj]:
         """Check every document of files, directories or objects; then apply them in order, or none."""
-        found: list[Document] = []
-        for number, manifest in enumerate(manifests, 1):
-            if isinstance(manifest, str | Path):
-                found += load([manifest])
-            else:
-                found.append(Document(file=f"object {number}", number=1, obj=manifest))
         held = [obj for kind in ("Service", "Namespace") for obj in self.client.list(kind)[0]]
-        check(found, held)
+        if all(isinstance(manifest, str | Path) for manifest in manifests):
+            found = read([manifest for manifest in manifests if isinstance(manifest, str | Path)], held)
+        else:
+            found = []
+            for number, manifest in enumerate(manifests, 1):
+                if isinstance(manifest, str | Path):
+                    found += load([manifest])
+                else:
+                    found.append(Document(file=f"object {number}", number=1, obj=manifest))
+            check(found, held)
         return [self.client.apply(document.obj) for document in found]
 
     def settle(self, timeout: float = 30) -> int:
