@@ -1,0 +1,124 @@
+"""The results as a table by group, the score, and what has regressed since the baseline. Pure.
+
+``baseline.txt`` names the cases that are recorded as passing; a run in which one of them does not pass
+fails. A case that passes and is not recorded is named, so that somebody records it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from tests.conformance.run import Result
+
+BASELINE = Path(__file__).with_name("baseline.txt")
+SIG_NODE = "sig-node"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    passed: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.passed}/{self.total}"
+
+    @classmethod
+    def of(cls, results: Iterable[Result]) -> Count:
+        outcomes = [result.outcome for result in results if result.outcome != "later"]
+        return cls(passed=outcomes.count("passed"), total=len(outcomes))
+
+
+def table(results: Sequence[Result]) -> str:
+    """Every case by group, as upstream orders them."""
+    lines = []
+    for group, members in groupby(results, key=lambda result: result.group):
+        found = list(members)
+        lines.append(
+            f"\n{group}  {Count.of(found)}" if found[0].outcome != "later" else f"\n{group}  (later)"
+        )
+        lines += [line(result) for result in found]
+    return "\n".join(lines)
+
+
+def line(result: Result) -> str:
+    """One case; its reason when it is not passed."""
+    word = {"passed": "passed", "failed": "NOT PASSED", "later": "later"}[result.outcome]
+    mark = ("C" if result.conformance else " ") + ("*" if result.unnamed else " ")
+    text = f"  {word:<11}{mark} {result.name}"
+    return f"{text}\n                 {result.reason}" if result.reason else text
+
+
+def score(results: Sequence[Result]) -> str:
+    """The figures in a few lines."""
+    network = [one for one in results if one.conformance and one.group != SIG_NODE]
+    node = [one for one in results if one.conformance and one.group == SIG_NODE]
+    others = [one for one in results if not one.conformance]
+    later = [one for one in results if one.outcome == "later"]
+    waiting = [one for one in results if one.waits]
+    unnamed = [one for one in results if one.unnamed]
+    lines = [f"conformance {Count.of(network)}, others {Count.of(others)}"]
+    if node:
+        lines[0] += f", sig-node conformance {Count.of(node)}"
+    if later:
+        many = sum(one.conformance for one in later)
+        lines.append(f"later: {len(later)} cases, {many} of them conformance: {later[0].reason}")
+    if waiting:
+        lines.append(f"not passed for want of one thing that the lab does not have yet: {len(waiting)}")
+    if unnamed:
+        lines.append(
+            f"* {len(unnamed)} passed by address; upstream asks by name too, and there is no DNS yet"
+        )
+    return "\n".join(lines)
+
+
+def regressed(results: Sequence[Result], baseline: Iterable[str]) -> list[Result]:
+    """Recorded as passing, tried now, and not passed."""
+    recorded = set(baseline)
+    return [one for one in results if one.outcome != "passed" and _name(one) in recorded]
+
+
+def unrecorded(results: Sequence[Result], baseline: Iterable[str]) -> list[Result]:
+    """Passed, and not recorded."""
+    recorded = set(baseline)
+    return [one for one in results if one.outcome == "passed" and _name(one) not in recorded]
+
+
+def read_baseline() -> list[str]:
+    lines = BASELINE.read_text(encoding="utf-8").splitlines()
+    return [one for one in lines if one and not one.startswith("#")]
+
+
+def baseline_text(results: Sequence[Result]) -> str:
+    """What a file of these results would say."""
+    names = [_name(one) for one in results if one.outcome == "passed"]
+    head = "# Cases that pass; ./lab conformance exits 1 when one of them no longer does."
+    return "\n".join([head, *names, ""])
+
+
+def as_json(results: Sequence[Result]) -> dict[str, Any]:
+    groups = {
+        group: {"passed": count.passed, "total": count.total}
+        for group, members in groupby(results, key=lambda result: result.group)
+        for count in [Count.of(list(members))]
+    }
+    return {
+        "conformance": _figures(one for one in results if one.conformance and one.group != SIG_NODE),
+        "conformanceOfSigNode": _figures(one for one in results if one.conformance and one.group == SIG_NODE),
+        "others": _figures(one for one in results if not one.conformance),
+        "later": sum(one.outcome == "later" for one in results),
+        "groups": groups,
+        "cases": [one.to_json() for one in results],
+    }
+
+
+def _figures(results: Iterable[Result]) -> dict[str, int]:
+    count = Count.of(results)
+    return {"passed": count.passed, "total": count.total}
+
+
+def _name(result: Result) -> str:
+    return f"{result.group}: {result.name}"
