@@ -26,7 +26,8 @@ class Row:
 
     ``sender``: ``pod/NAME``, ``node1``, ``client1``.
     ``to``: ``HOST:PORT/PROTOCOL`` or ``HOST/icmp``; HOST is ``pod/NAME``, ``svc/NAME`` (its ClusterIP),
-    ``node1``, ``localhost`` or an address.
+    ``ext/NAME`` (its external IP), ``lb/NAME`` (its balancer's address), ``node1``, ``localhost`` or an
+    address; ``HOST@node1``: the fabric routes it to that node for the time of the row.
     ``expect``: the pods that answer, over several connections exactly these; or ``refused``
     (RST, ICMP port unreachable), ``unreachable`` (ICMP network unreachable), ``dropped`` (silence).
     A hostNetwork pod answers by its name here; its hostname is its node's.
@@ -68,18 +69,30 @@ def service(
     port: int = 80,
     target: int = 8080,
     protocols: tuple[str, ...] = ("TCP", "UDP"),
+    app: str = "",
+    balancer: str = "",
+    ip_mode: str = "VIP",
+    **more: Any,
 ) -> Obj:
-    """A Service over the pods labelled ``app: name``, on fixed addresses so that rows can name them."""
+    """A Service over the pods labelled ``app: NAME``, on fixed addresses so that rows can name them.
+
+    ``balancer``: its address in the status; of a class that no cloud here serves, so that it stays.
+    ``more``: of the spec.
+    """
     ports: list[Obj] = []
     for protocol in protocols:
         entry: Obj = {"name": protocol.lower(), "protocol": protocol, "port": port, "targetPort": target}
         if node_port:
             entry["nodePort"] = node_port
         ports.append(entry)
-    spec: Obj = {"clusterIP": cluster_ip, "selector": {"app": name}, "ports": ports}
+    spec: Obj = {"clusterIP": cluster_ip, "selector": {"app": app or name}, "ports": ports, **more}
     spec["type"] = "NodePort" if node_port else "ClusterIP"
     metadata = {"name": name, "namespace": "default"}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    made: Obj = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    if balancer:
+        spec |= {"type": "LoadBalancer", "loadBalancerClass": "example.com/by-hand"}
+        made["status"] = {"loadBalancer": {"ingress": [{"ip": balancer, "ipMode": ip_mode}]}}
+    return made
 
 
 SCENE: list[Obj] = [
@@ -99,6 +112,22 @@ SCENE: list[Obj] = [
     service("empty", "10.96.0.54", 30084),
     service("lazy", "10.96.0.55", 30085),
     service("same", "10.96.0.56", 30086, target=30086),
+    service("ext", "10.96.0.60", 30090, app="web", externalIPs=["192.0.2.60"]),
+    service("lb", "10.96.0.61", 30091, app="web", balancer="203.0.113.61"),
+    service("keep", "10.96.0.62", 30092, app="web", balancer="203.0.113.62", externalTrafficPolicy="Local"),
+    service(
+        "fenced",
+        "10.96.0.63",
+        30093,
+        app="web",
+        balancer="203.0.113.63",
+        loadBalancerSourceRanges=["10.244.1.0/24", "198.51.100.0/28"],
+    ),
+    service("none", "10.96.0.64", 30094, balancer="203.0.113.64"),
+    service("proxied", "10.96.0.65", 30095, app="web", balancer="203.0.113.65", ip_mode="Proxy"),
+    service("near", "10.96.0.66", app="web", internalTrafficPolicy="Local"),
+    service("nobody", "10.96.0.67", internalTrafficPolicy="Local"),
+    service("nokeep", "10.96.0.68", 30098, balancer="203.0.113.68", externalTrafficPolicy="Local"),
 ]
 
 WEB = ("web-0", "web-1")
@@ -177,7 +206,59 @@ a node reaches another node's NodePort | node1 | node3:30080/tcp | web-0 web-1 |
 a node reaches its own hostNetwork endpoint through its own NodePort | node2 | node2:30083/tcp | host-0 | hairpin
 """)
 
+EXTERNAL_ROWS = _rows("""
+outside to an external IP reaches every endpoint with the address of the node that got it | client1 | ext/ext@node1:80/tcp | web-0 web-1 | node1
+outside to an external IP by UDP, by a node without a pod | client1 | ext/ext@node3:80/udp | web-0 web-1 | node3
+a pod reaches an external IP on its own node | pod/bob | ext/ext:80/tcp | web-0 web-1 | node3
+a node reaches an external IP on itself | node3 | ext/ext:80/tcp | web-0 web-1 | node3
+an external IP answers no ping | pod/alice | ext/ext/icmp | dropped
+outside to a balancer's address reaches every endpoint with the node's address | client1 | lb/lb@node3:80/tcp | web-0 web-1 | node3
+outside to a balancer's address by UDP | client1 | lb/lb@node1:80/udp | web-0 web-1 | node1
+a pod reaches a balancer's address on its own node | pod/alice | lb/lb:80/tcp | web-0 web-1 | node1
+a node reaches a balancer's address on itself | node1 | lb/lb:80/udp | web-0 web-1 | node1
+a balancer's address answers no ping | client1 | lb/lb@node1/icmp | dropped
+a balancer's address that no Service has does not come back from a node | client1 | 203.0.113.99@node1:80/tcp | dropped
+a balancer that is a proxy is asked itself | pod/alice | lb/proxied:80/tcp | unreachable
+an allowed range reaches a balancer's address | client1 | lb/fenced@node1:80/tcp | web-0 web-1 | node1
+a pod of an allowed range reaches a balancer's address | pod/alice | lb/fenced:80/udp | web-0 web-1 | node1
+a pod outside the allowed ranges gets nothing from a balancer's address | pod/bob | lb/fenced:80/tcp | dropped
+a node outside the allowed ranges gets nothing from a balancer's address | node1 | lb/fenced:80/udp | dropped
+source ranges do not concern the ClusterIP | pod/bob | svc/fenced:80/tcp | web-0 web-1
+source ranges do not concern the NodePort | pod/bob | node1:30093/tcp | web-0 web-1 | node1
+""")
+
+POLICY_ROWS = _rows("""
+policy Local from outside to a balancer's address reaches the node's own endpoint and keeps the client's address | client1 | lb/keep@node1:80/tcp | web-0
+policy Local by another node reaches that node's endpoint | client1 | lb/keep@node2:80/udp | web-1
+policy Local by a node without an endpoint gets nothing | client1 | lb/keep@node3:80/tcp | dropped
+policy Local from outside to a NodePort keeps the client's address | client1 | node1:30092/tcp | web-0
+policy Local from outside to a NodePort by UDP | client1 | node2:30092/udp | web-1
+policy Local to a NodePort of a node without an endpoint gets nothing | client1 | node3:30092/tcp | dropped
+policy Local does not concern the ClusterIP | pod/alice | svc/keep:80/tcp | web-0 web-1
+policy Local does not bind a pod that asks its own node for a balancer's address | pod/alice | lb/keep:80/tcp | web-0 web-1
+policy Local does not bind a pod on a node without an endpoint | pod/bob | lb/keep:80/udp | web-0 web-1
+policy Local does not bind a pod that asks for its own node's NodePort | pod/bob | node3:30092/tcp | web-0 web-1
+policy Local binds a pod that asks for another node's NodePort | pod/bob | node1:30092/tcp | web-0
+policy Local does not bind the node itself | node3 | lb/keep:80/tcp | web-0 web-1 | node3
+policy Local does not bind the node's own NodePort by localhost | node3 | localhost:30092/tcp | web-0 web-1 | node3
+policy Local binds a node that asks for another node's NodePort | node1 | node3:30092/tcp | dropped
+internal policy Local reaches the endpoint on the pod's node | pod/alice | svc/near:80/tcp | web-0
+internal policy Local reaches the endpoint on the node | node2 | svc/near:80/udp | web-1
+internal policy Local without an endpoint on the pod's node gets nothing | pod/bob | svc/near:80/tcp | dropped
+internal policy Local without an endpoint on the node gets nothing | node3 | svc/near:80/udp | dropped
+""")
+
 _REFUSED = """
+a pod   | pod/alice | external IP's port that no Service serves                         | ext/ext:81
+outside | client1   | external IP's port that no Service serves                         | ext/ext@node3:81
+a pod   | pod/alice | balancer's address without endpoints                              | lb/none:80
+a node  | node1     | balancer's address without endpoints                              | lb/none:80
+outside | client1   | balancer's address without endpoints                              | lb/none@node1:80
+outside | client1   | balancer's address of policy Local without endpoints anywhere     | lb/nokeep@node1:80
+outside | client1   | NodePort of policy Local without endpoints anywhere               | node1:30098
+outside | client1   | balancer's address's port that no Service serves                  | lb/lb@node1:81
+a node  | node1     | balancer's address's port that no Service serves                  | lb/lb:81
+a pod   | pod/alice | ClusterIP of internal policy Local without endpoints anywhere     | svc/nobody:80
 a pod   | pod/alice | ClusterIP without endpoints                                       | svc/empty:80
 a node  | node1     | ClusterIP without endpoints                                       | svc/empty:80
 a pod   | pod/alice | ClusterIP whose pods are not ready                                | svc/lazy:80
@@ -202,4 +283,4 @@ REFUSAL_ROWS = [
     )
 ]
 
-ROWS = [*POD_ROWS, *CLUSTER_IP_ROWS, *NODE_PORT_ROWS, *REFUSAL_ROWS]
+ROWS = [*POD_ROWS, *CLUSTER_IP_ROWS, *NODE_PORT_ROWS, *EXTERNAL_ROWS, *POLICY_ROWS, *REFUSAL_ROWS]

@@ -17,7 +17,13 @@ import subprocess
 from ipaddress import IPv4Address, IPv4Network
 
 from controller.api.errors import MachineError
-from controller.api.wiring import MASQUERADE_PORTS, NODE_PORT_VIRTUAL, NODE_PORTS, SERVICE_NET
+from controller.api.wiring import (
+    LOAD_BALANCER_NET,
+    MASQUERADE_PORTS,
+    NODE_PORT_VIRTUAL,
+    NODE_PORTS,
+    SERVICE_NET,
+)
 from topo.netns import Netns
 from topo.plan import HOST_INTERFACE
 from topo.rtnetlink import RT_TABLE_LOCAL, RT_TABLE_MAIN, Request, local_route, rule
@@ -39,7 +45,7 @@ def rules(node: IPv4Address) -> str:
     """The whole table for a node with that address; loading it again replaces it."""
     ports = f"{NODE_PORTS.start}-{NODE_PORTS.stop - 1}"
     own = f"ip daddr {{ 127.0.0.0/8, {node} }} meta l4proto {{ tcp, udp, sctp }} th dport {ports}"
-    virtual = f'iifname "{HOST_INTERFACE}" ip daddr {{ {SERVICE_NET}, {NODE_PORT_VIRTUAL} }}'
+    virtual = f'iifname "{HOST_INTERFACE}" ip daddr != {node}'  # whatever address a Service has
     return f"""\
 table ip podwire
 delete table ip podwire
@@ -67,7 +73,7 @@ def own_refusals() -> list[Request]:
     It speaks then as the virtual address (the one who asked is local), and only addresses of its own may
     be a source. So they are local, for that check alone: what goes to them asks the main table first.
     """
-    ranges = [SERVICE_NET, IPv4Network(f"{NODE_PORT_VIRTUAL}/32")]
+    ranges = [SERVICE_NET, LOAD_BALANCER_NET, IPv4Network(f"{NODE_PORT_VIRTUAL}/32")]
     return [
         *(rule(5, RT_TABLE_MAIN, to=to) for to in ranges),
         rule(10, RT_TABLE_LOCAL),

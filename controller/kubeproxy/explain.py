@@ -160,6 +160,8 @@ def _asked_for(
             found[protocol, f"{port.cluster_ip}:{port.port}"] = f"Service {name}", port
             for address in addresses if port.node_port else ():
                 found[protocol, f"{address}:{port.node_port}"] = f"NodePort of Service {name}", port
+            for external in port.external_addresses:
+                found[protocol, f"{external}:{port.port}"] = f"external address of Service {name}", port
     return found
 
 

@@ -173,7 +173,7 @@ class Group:
     """A select group: one bucket is chosen for each connection by hash of its 5-tuple.
 
     ``method`` is ``dp_hash`` (computed once a packet, by the datapath) or ``hash`` (over ``fields``, an
-    upcall a connection). ``cause`` is the Service port.
+    upcall a connection). ``cause`` is the Service port; ``local``: its endpoints on this node alone.
     """
 
     group_id: int
@@ -181,6 +181,7 @@ class Group:
     fields: tuple[Field, ...]
     buckets: tuple[Bucket, ...]
     cause: Cause
+    local: bool = False
 
     @property
     def signature(self) -> tuple[int, ...]:

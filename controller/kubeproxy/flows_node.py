@@ -293,6 +293,14 @@ def _service_lb(node: Node) -> Iterator[Flow]:
         "A ClusterIP that no Service has: dropped before it is tracked, as in kube-proxy's nftables mode, or "
         "a client that keeps its port would never reach a Service that gets the address later.",
     )
+    yield Flow(
+        SERVICE_LB,
+        LAST,
+        (ip, SOURCE(FROM_UPLINK), network(family.dst, wiring.LOAD_BALANCER_NET)),
+        (),
+        node.cause,
+        "A balancer's address that no Service has any more: sent on, it would come back.",
+    )
     for value, mask in prefixes(wiring.NODE_PORTS):
         yield Flow(
             SERVICE_LB,

@@ -1,4 +1,7 @@
-"""The flows and the group of one Service port: ClusterIP and NodePort to a choice of endpoints."""
+"""The flows and the groups of one Service port: its addresses to a choice of endpoints.
+
+External addresses and their policy are ``flows_external``'s.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,9 @@ from controller.kubeproxy.actions import Action, GoTo, Resubmit, SetField, ToGro
 from controller.kubeproxy.balance import shares
 from controller.kubeproxy.fields import (
     DST_PORT,
-    IN_PORT,
     IP_PROTO,
     PROTOCOLS,
     SRC_PORT,
-    TCP,
     Family,
     Field,
     FieldMatch,
@@ -21,30 +22,28 @@ from controller.kubeproxy.fields import (
 )
 from controller.kubeproxy.flow import Bucket, Category, Cause, Flow, Group, hash_bits
 from controller.kubeproxy.flows_endpoint import union
+from controller.kubeproxy.flows_external import addresses, flows_of_address, flows_of_external, is_virtual
 from controller.kubeproxy.node import Node
 from controller.kubeproxy.pipeline import (
     EP_NONE,
     EP_STATE,
     EP_TO_SELECT,
-    HIGH,
     LOW,
-    NEEDS_SNAT,
     NORMAL,
     SERVICE_LB,
-    SPOOF_GUARD,
-    TO_NODE_PORT,
     endpoint_ip,
 )
 from controller.kubeproxy.services import Address, Endpoint, ServicePort
+from controller.kubeproxy.topology import Chosen
 
 REFUSE: tuple[Action, ...] = (SetField(EP_STATE(EP_NONE)), GoTo("L3Forwarding"))
 _MAX_BUCKET_ID = 0xFFFFFF00
 
 
-def flows_of_service(port: ServicePort) -> list[Flow]:
-    """What every Service with a ClusterIP has once, whatever its ports: other ports of it are refused."""
+def flows_of_service(port: ServicePort, node: Node) -> list[Flow]:
+    """What every Service has once, whatever its ports: other ports of its addresses are refused."""
     family = port.family
-    return [
+    flows = [
         Flow(
             SERVICE_LB,
             LOW,
@@ -54,70 +53,44 @@ def flows_of_service(port: ServicePort) -> list[Flow]:
             "A port that the Service does not serve: refused, as nothing listens there.",
         )
     ]
-
-
-def flows_of_service_port(
-    port: ServicePort, endpoints: Sequence[Endpoint], group_id: int, node: Node
-) -> list[Flow]:
-    """ClusterIP:port and nodeIP:nodePort, to the group or, without endpoints, to be refused."""
-    family, cause, number = port.family, _cause(port), PROTOCOLS[port.name.protocol]
-    l4 = (family.ip, proto(number))
-    cluster_ip = FieldMatch(family.dst, int(port.cluster_ip))
-    select: tuple[Action, ...] = (ToGroup(group_id),) if endpoints else REFUSE
-    flows = [
-        Flow(
-            SERVICE_LB,
-            NORMAL,
-            (*l4, EP_STATE(EP_TO_SELECT), cluster_ip, FieldMatch(DST_PORT[number], port.port)),
-            select,
-            cause,
-            "The first packet to ClusterIP:port has the group choose an endpoint; conntrack keeps it."
-            if endpoints
-            else "The Service has no endpoint: refused at once, not left to time out.",
-        )
-    ]
-    if port.node_port:
-        match = (*l4, EP_STATE(EP_TO_SELECT), TO_NODE_PORT(), FieldMatch(DST_PORT[number], port.node_port))
-        actions = (SetField(NEEDS_SNAT()), *select) if endpoints else REFUSE
-        flows.append(
-            Flow(
-                SERVICE_LB,
-                NORMAL,
-                match,
-                actions,
-                cause,
-                "The NodePort, on every node: the group chooses, and the node's address goes along so that "
-                "the replies return here."
-                if endpoints
-                else "The Service has no endpoint: its NodePort is refused.",
-            )
-        )
-        if not endpoints and number == TCP:
-            flows.append(_refused_node_port(port, node, number))
+    for address in filter(is_virtual, addresses(port)):
+        flows += flows_of_address(port, address, node, REFUSE, _cause(port))
     return flows
 
 
-def _refused_node_port(port: ServicePort, node: Node, number: int) -> Flow:
-    """The kernel's RST from a NodePort it was handed without a tracked connection passes without one, too."""
-    family = port.family
+def flows_of_service_port(
+    port: ServicePort, chosen: Chosen, groups: tuple[int, int], node: Node
+) -> list[Flow]:
+    """Each address of the port to the group of its policy; to be refused when nobody serves at all.
+
+    ``groups``: the ids for policy Cluster and Local. Under policy Local without an endpoint here, what
+    other nodes' endpoints could serve is dropped, as kube-proxy does.
+    """
+    family, cause, number = port.family, _cause(port), PROTOCOLS[port.name.protocol]
+    none: tuple[Action, ...] = () if chosen.any else REFUSE
+    cluster: tuple[Action, ...] = (ToGroup(groups[0]),) if chosen.cluster else none
+    local: tuple[Action, ...] = (ToGroup(groups[1]),) if chosen.local else none
     match = (
         family.ip,
         proto(number),
-        FieldMatch(IN_PORT, node.host_port),
-        FieldMatch(family.src, int(node.address)),
-        FieldMatch(SRC_PORT[number], port.node_port),
+        EP_STATE(EP_TO_SELECT),
+        FieldMatch(family.dst, int(port.cluster_ip)),
+        FieldMatch(DST_PORT[number], port.port),
     )
-    return Flow(
-        SPOOF_GUARD,
-        HIGH,
-        match,
-        (GoTo("L3Forwarding"),),
-        _cause(port),
-        "The node's kernel refuses a connection to the NodePort, of which conntrack knows nothing.",
-    )
+    actions = local if port.internal_local else cluster
+    if not actions:
+        why = "Policy Local without an endpoint on this node: dropped."
+    elif actions == REFUSE:
+        why = "The Service has no endpoint: refused at once, not left to time out."
+    else:
+        why = "The first packet to ClusterIP:port has the group choose an endpoint; conntrack keeps it."
+    flows = [Flow(SERVICE_LB, NORMAL, match, actions, cause, why)]
+    return flows + list(flows_of_external(port, cluster, local, REFUSE, node, cause))
 
 
-def group_of(port: ServicePort, endpoints: Sequence[Endpoint], group_id: int) -> Group:
+def group_of(
+    port: ServicePort, endpoints: Sequence[Endpoint], group_id: int, *, local: bool = False
+) -> Group:
     """One select group for the Service port: buckets as ``balance.shares`` says, in the endpoints' order."""
     method, weights = shares(len(endpoints))
     buckets: list[Bucket] = []
@@ -129,7 +102,7 @@ def group_of(port: ServicePort, endpoints: Sequence[Endpoint], group_id: int) ->
         taken.add(bucket.bucket_id)
         buckets.append(bucket)
     fields = _hash_fields(port.family, PROTOCOLS[port.name.protocol]) if method == "hash" else ()
-    return Group(group_id, method, fields, tuple(buckets), _cause(port))
+    return Group(group_id, method, fields, tuple(buckets), _cause(port), local)
 
 
 def _free(bucket_id: int, taken: set[int]) -> int:

@@ -19,6 +19,11 @@ def group_hash(text: str) -> int:
     return 1 + hash_bits(text, 32) % (MOST - 1)
 
 
+def local(name: ServicePortName) -> ServicePortName:
+    """The name under which the group of the endpoints on the node itself (policy Local) is known."""
+    return name._replace(protocol=f"{name.protocol}/local")
+
+
 class GroupIds:
     """The id of every name that is held."""
 

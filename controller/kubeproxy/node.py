@@ -14,6 +14,7 @@ from controller.kubeproxy.pipeline import zones
 from controller.kubeproxy.services import Address
 
 Obj = dict[str, Any]
+ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class Node:
     pod_net: IPv4Network | IPv6Network
     host_port: int
     uplink_port: int
+    zone: str = ""
 
     @property
     def cause(self) -> Cause:
@@ -83,4 +85,5 @@ def read_node(obj: Obj, ports: Mapping[str, int], family: Family = IPV4) -> tupl
         pod_net=pod_net,
         host_port=ports[annotations[wiring.HOST_INTERFACE]],
         uplink_port=ports[annotations[wiring.UPLINK_INTERFACE]],
+        zone=(metadata.get("labels") or {}).get(ZONE_LABEL, ""),
     ), []

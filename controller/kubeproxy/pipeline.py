@@ -68,7 +68,7 @@ MARK_HAIRPIN = Part(CT_MARK, 6, 1, "Hairpin", "returns to where it came from: le
 MARKS = (MARK_SERVICE, MARK_SNAT, MARK_HAIRPIN)
 
 # Priorities: within a table, the higher is looked at first.
-HIGHEST, HIGH, NORMAL, LOW, LAST, MISS = 220, 210, 200, 190, 180, 0
+HIGHEST, HIGH, NORMAL, FENCE, LOW, LAST, MISS = 220, 210, 200, 195, 190, 180, 0
 
 
 def endpoint_ip(family: Family) -> Part:
@@ -167,7 +167,7 @@ TABLES = number(
             "ServiceLB",
             "PreRouting",
             "finds the Service port and has its group choose an endpoint",
-            _fields(ETH_TYPE, IP_PROTO, *_DST, *_L4_DST, REG0, REG4),
+            _fields(ETH_TYPE, IP_PROTO, *_SRC, *_DST, *_L4_DST, REG0, REG4),
             "L3Forwarding",
         ),
         _table(

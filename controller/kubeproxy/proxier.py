@@ -19,11 +19,12 @@ from controller.kubeproxy.flows_endpoint import flows_of_endpoint
 from controller.kubeproxy.flows_node import flows_of_node
 from controller.kubeproxy.flows_pod import LocalPod, flows_of_pod
 from controller.kubeproxy.flows_service import flows_of_service, flows_of_service_port, group_of
-from controller.kubeproxy.groupids import GroupIds, group_hash
+from controller.kubeproxy.groupids import GroupIds, group_hash, local
 from controller.kubeproxy.ledger import Ledger
 from controller.kubeproxy.node import Node, read_node
 from controller.kubeproxy.services import (
     Address,
+    Endpoint,
     ServicePort,
     ServicePortName,
     merge,
@@ -199,24 +200,34 @@ class Proxier:
         gone = {p.name for p in self._service_ports.get(key, ())} - {p.name for p in ports}
         for name in gone:
             self._use(name, frozenset())
-            self._moved(self._group_ids.remove(name))
-        flows: list[Flow] = flows_of_service(ports[0]) if ports else []
+            for group_name in (name, local(name)):
+                self._moved(self._group_ids.remove(group_name))
+        flows: list[Flow] = flows_of_service(ports[0], node) if ports else []
         groups: list[Group] = []
         if ports:
             self._service_ports[key] = ports
             merged = merge((self._slices[s] for s in sorted(self._slices_of.get(key, ()))), self.family)
             for port in ports:
                 found = merged.get((port.name.port, port.name.protocol), {})
-                chosen = categorize(found.values(), port, self.name).cluster[:MOST_ENDPOINTS]
-                self._moved(self._group_ids.add(port.name))
-                group_id = self._group_ids[port.name]
-                flows += flows_of_service_port(port, chosen, group_id, node)
-                if chosen:
-                    groups.append(group_of(port, chosen, group_id))
-                self._use(port.name, frozenset((e.address, e.port, port.name.protocol) for e in chosen))
+                chosen = categorize(found.values(), port, self.name, node.zone).most(MOST_ENDPOINTS)
+                ids = self._group(port.name, chosen.cluster), self._group(local(port.name), chosen.local)
+                flows += flows_of_service_port(port, chosen, ids, node)
+                if chosen.cluster:
+                    groups.append(group_of(port, chosen.cluster, ids[0]))
+                if chosen.local:
+                    groups.append(group_of(port, chosen.local, ids[1], local=True))
+                self._use(port.name, frozenset((e.address, e.port, port.name.protocol) for e in chosen.all))
         else:
             self._service_ports.pop(key, None)
         self._ledger.share(("service", key), flows, groups)
+
+    def _group(self, name: ServicePortName, endpoints: Sequence[Endpoint]) -> int:
+        """The id of the group of these endpoints; 0, which no group has, when there are none."""
+        if not endpoints:
+            self._moved(self._group_ids.remove(name))
+            return 0
+        self._moved(self._group_ids.add(name))
+        return self._group_ids[name]
 
     def _moved(self, names: set[ServicePortName]) -> None:
         self._dirty_services.update((name.namespace, name.name) for name in names)

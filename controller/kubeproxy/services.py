@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 
 from controller.kubeproxy.fields import Family
 
 Obj = dict[str, Any]
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
@@ -46,12 +47,26 @@ class ServicePort:
     node_port: int = 0
     external_ips: tuple[Address, ...] = ()
     load_balancer_ips: tuple[Address, ...] = ()
-    source_ranges: tuple[str, ...] = ()
+    source_ranges: tuple[Network, ...] = ()
     external_local: bool = False
     internal_local: bool = False
     affinity_seconds: int = 0
     health_check_node_port: int = 0
     traffic_distribution: str = ""
+
+    @property
+    def external_addresses(self) -> tuple[Address, ...]:
+        """Where it is asked for from outside, node ports aside."""
+        return tuple(dict.fromkeys(self.external_ips + self.load_balancer_ips))
+
+    @property
+    def is_external(self) -> bool:
+        return bool(self.node_port or self.external_addresses)
+
+    @property
+    def uses_cluster(self) -> bool:
+        """External traffic needs them even under policy Local: for what comes from the node and its pods."""
+        return not self.internal_local or self.is_external
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -109,6 +124,9 @@ def service_ports(service: Obj, family: Family) -> list[ServicePort]:
         affinity = client_ip.get("timeoutSeconds", DEFAULT_AFFINITY_SECONDS)
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
     vips = [entry["ip"] for entry in ingress if entry.get("ip") and entry.get("ipMode", "VIP") == "VIP"]
+    ranges = tuple(
+        ip_network(text.strip(), strict=False) for text in spec.get("loadBalancerSourceRanges") or ()
+    )
     return [
         ServicePort(
             name=ServicePortName(namespace, name, port.get("name", ""), port.get("protocol", "TCP")),
@@ -118,7 +136,7 @@ def service_ports(service: Obj, family: Family) -> list[ServicePort]:
             node_port=port.get("nodePort", 0) if spec.get("type") in ("NodePort", "LoadBalancer") else 0,
             external_ips=_addresses(spec.get("externalIPs") or [], family),
             load_balancer_ips=_addresses(vips, family),
-            source_ranges=tuple(spec.get("loadBalancerSourceRanges") or ()),
+            source_ranges=ranges,
             external_local=spec.get("externalTrafficPolicy") == "Local",
             internal_local=spec.get("internalTrafficPolicy") == "Local",
             affinity_seconds=affinity,

@@ -5,7 +5,7 @@ Pure choice among ``Endpoint`` values; no addresses of nodes, no flows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from controller.kubeproxy.services import Endpoint, ServicePort
@@ -13,14 +13,22 @@ from controller.kubeproxy.services import Endpoint, ServicePort
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """``cluster``: for policy Cluster; ``local``: for policy Local, empty when no policy is Local."""
+    """``cluster``: for policy Cluster; ``local``: for policy Local. Each empty when no policy uses it.
+
+    ``any``: some endpoint on some node could serve, so having none here is a matter of policy.
+    """
 
     cluster: tuple[Endpoint, ...] = ()
     local: tuple[Endpoint, ...] = ()
+    any: bool = False
 
     @property
-    def all(self) -> tuple[Endpoint, ...]:
-        return self.cluster + tuple(e for e in self.local if e not in self.cluster)
+    def all(self) -> set[Endpoint]:
+        return {*self.cluster, *self.local}
+
+    def most(self, number: int) -> Chosen:
+        """At most so many of each."""
+        return Chosen(self.cluster[:number], self.local[:number], self.any)
 
 
 def usable(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
@@ -30,10 +38,28 @@ def usable(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
     return ready or tuple(e for e in endpoints if e.serving and e.terminating)
 
 
-def categorize(endpoints: Iterable[Endpoint], port: ServicePort, node: str) -> Chosen:
-    """The endpoints for each traffic policy of this port, seen from ``node``."""
+def categorize(endpoints: Iterable[Endpoint], port: ServicePort, node: str, zone: str = "") -> Chosen:
+    """The endpoints for each traffic policy of this port, seen from ``node`` in ``zone``."""
     endpoints = list(endpoints)
+    cluster: tuple[Endpoint, ...] = ()
     local: tuple[Endpoint, ...] = ()
-    if port.internal_local or port.external_local:
+    if port.uses_cluster:
+        near = near_by(endpoints, node, zone)
+        cluster = tuple(sorted(e for e in endpoints if e.ready and near(e))) or usable(endpoints)
+    if port.internal_local or (port.external_local and port.is_external):
         local = usable(e for e in endpoints if e.node == node)
-    return Chosen(usable(endpoints), local)
+    return Chosen(cluster, local, bool(usable(endpoints)))
+
+
+def near_by(endpoints: Sequence[Endpoint], node: str, zone: str) -> Callable[[Endpoint], bool]:
+    """Whom the hints let serve here: the same node's, else the same zone's, else everyone.
+
+    Hints count only when every ready endpoint has one and one of them is for here (KEP-2433, KEP-3015):
+    half a set of hints would leave some endpoints without traffic, or this node without endpoints.
+    """
+    ready = [e for e in endpoints if e.ready]
+    if all(e.node_hints for e in ready) and any(node in e.node_hints for e in ready):
+        return lambda e: node in e.node_hints
+    if zone and all(e.zone_hints for e in ready) and any(zone in e.zone_hints for e in ready):
+        return lambda e: zone in e.zone_hints
+    return lambda e: True

@@ -93,7 +93,21 @@ def _endpoint(view: View, service: Obj, endpoint: Endpoint) -> Obj:
         zone = objects.labels(node).get(ZONE) if node else None
         if zone:
             made["zone"] = zone
-    return made
+    hints = _hints(service, made)
+    return made | ({"hints": hints} if hints else {})
+
+
+def _hints(service: Obj, endpoint: Obj) -> Obj:
+    """Whom a ready endpoint is for, as ``trafficDistribution`` wishes: its own zone, or node and zone."""
+    wish = service["spec"].get("trafficDistribution")
+    if wish not in ("PreferClose", "PreferSameZone", "PreferSameNode") or not endpoint["conditions"]["ready"]:
+        return {}
+    hints: Obj = {}
+    if endpoint.get("zone"):
+        hints["forZones"] = [{"name": endpoint["zone"]}]
+    if wish == "PreferSameNode" and endpoint.get("nodeName"):
+        hints["forNodes"] = [{"name": endpoint["nodeName"]}]
+    return hints
 
 
 @dataclass

@@ -18,6 +18,8 @@ from scenarios.packet import read
 from tests.packets import ROWS, SCENE, Row
 from topo.config import ClusterConfig
 from topo.lab import Lab
+from topo.netns import Netns
+from topo.plan import FABRIC
 
 HAIRPIN = "169.254.0.253"
 MOST_CONNECTIONS = 40
@@ -29,6 +31,9 @@ _TO = re.compile(r"(?P<host>[^:]+?)(?::(?P<port>\d+))?/(?P<protocol>tcp|udp|icmp
 def lab() -> Iterator[Lab]:
     with Lab(ClusterConfig(nodes=3, clients=1)) as lab:
         lab.apply(*SCENE)
+        for service in (obj for obj in SCENE if "loadBalancer" in obj.get("status", {})):
+            patch, name = {"status": service["status"]}, service["metadata"]["name"]
+            lab.client.patch("Service", name, patch, "default", subresource="status")
         lab.settle()
         with served_by_client1(lab):
             yield lab
@@ -85,7 +90,25 @@ def test_row(lab: Lab, row: Row) -> None:
     sender = host(lab, row.sender)
     to = _TO.fullmatch(row.to)
     assert to, row.to
-    address = address_of(lab, to["host"])
+    word, _, via = to["host"].partition("@")
+    address = address_of(lab, word)
+    with routed(lab, address, via) if via else contextlib.nullcontext():
+        check(lab, row, sender, address, to)
+
+
+@contextlib.contextmanager
+def routed(lab: Lab, address: str, node: str) -> Iterator[None]:
+    """The fabric sends what is for ``address`` to that node, as an administrator or a cloud would have it."""
+    fabric, interface = Netns.open(FABRIC), lab.plan.node(node).fabric_interface
+    route = [f"{address}/32", "via", "169.254.1.1", "dev", interface, "onlink"]
+    assert fabric.popen(["ip", "route", "add", *route]).wait(timeout=10) == 0
+    try:
+        yield
+    finally:
+        assert fabric.popen(["ip", "route", "del", *route]).wait(timeout=10) == 0
+
+
+def check(lab: Lab, row: Row, sender: Any, address: str, to: re.Match[str]) -> None:
     if to["protocol"] == "icmp":
         check_ping(lab, row, sender, address)
         return
@@ -112,6 +135,10 @@ def address_of(lab: Lab, word: str) -> str:
     kind, _, name = word.rpartition("/")
     if kind == "svc":
         return str(lab.client.get("Service", name)["spec"]["clusterIP"])
+    if kind == "ext":
+        return str(lab.client.get("Service", name)["spec"]["externalIPs"][0])
+    if kind == "lb":
+        return str(lab.client.get("Service", name)["status"]["loadBalancer"]["ingress"][0]["ip"])
     if kind == "pod":
         return str(lab.client.get("Pod", name)["status"]["podIP"])
     if name == "localhost":

@@ -52,6 +52,8 @@ class World:
         self.owner: dict[str, Host] = {}
         self.port_of: dict[str, str] = {}
         self.objects: dict[tuple[str, str], Obj] = {}
+        self.routes: dict[str, str] = {}
+        """Addresses of Services that the fabric routes, each to a node."""
         self.trace: list[tuple[str, bytes]] = []
         self._queue: deque[tuple[str, bytes]] = deque()
         self._next_pod = Counter(dict.fromkeys(NODES, 2))
@@ -136,6 +138,11 @@ class World:
         """The address a row's HOST stands for."""
         if target.startswith("svc/"):
             return str(self.objects["Service", target.removeprefix("svc/")]["spec"]["clusterIP"])
+        if target.startswith("ext/"):
+            return str(self.objects["Service", target.removeprefix("ext/")]["spec"]["externalIPs"][0])
+        if target.startswith("lb/"):
+            status = self.objects["Service", target.removeprefix("lb/")]["status"]
+            return str(status["loadBalancer"]["ingress"][0]["ip"])
         if target == "localhost":
             return "127.0.0.1"
         if target[0].isdigit():
@@ -201,6 +208,7 @@ class World:
         ttl, packet.ttl = packet.ttl, packet.ttl - 1
         del packet.chksum
         via = next((name for name, address in NODES.items() if packet.dst == address), None)
+        via = via or self.routes.get(packet.dst)
         if isinstance(destination, IPv4Address) and destination in wiring.POD_NET:
             via = f"node{packet.dst.split('.')[2]}"
         if via in NODES:
@@ -219,7 +227,9 @@ class World:
 
     def connect(self, sender: str, target: str, port: int, protocol: str, source_port: int) -> Outcome:
         """Open a connection, ask who answers, and say what came of it."""
+        target, _, via = target.partition("@")
         host, address = self.host(sender), self.resolve(target)
+        self.routes = {address: via} if via else {}
         if isinstance(host, NodeHost):
             address = host.wire_address(address, port)
         for other in (*self.pods.values(), *self.nodes.values(), self.client):

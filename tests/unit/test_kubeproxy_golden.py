@@ -42,6 +42,13 @@ def web(port: Obj, *endpoints: Obj) -> list[Obj]:
     return [service_object("web", "10.96.0.50", port), slice_object("web", [port], list(endpoints))]
 
 
+def balanced(**spec: Any) -> list[Obj]:
+    """A LoadBalancer Service ``web`` over one endpoint here and one elsewhere."""
+    service = service_object("web", "10.96.0.50", NODE_PORT, type="LoadBalancer", **spec)
+    service["status"] = {"loadBalancer": {"ingress": [{"ip": "203.0.113.60"}]}}
+    return [service, slice_object("web", [NODE_PORT], [LOCAL, REMOTE])]
+
+
 CASES: dict[str, list[Obj]] = {
     "node": [],
     "pod": [pod_object("alice", "node1", "10.244.1.2", "node1-p2")],
@@ -51,13 +58,31 @@ CASES: dict[str, list[Obj]] = {
     "nodeport": web(NODE_PORT, LOCAL, REMOTE),
     "nodeport_without_endpoints": web(NODE_PORT),
     "nodeport_udp_without_endpoints": web(NODE_PORT_UDP),
+    "external_ip": [
+        service_object("web", "10.96.0.50", HTTP, externalIPs=["192.0.2.60"]),
+        slice_object("web", [HTTP], [LOCAL, REMOTE]),
+    ],
+    "loadbalancer_source_ranges": balanced(loadBalancerSourceRanges=["198.51.100.0/24"]),
+    "loadbalancer_without_endpoints": balanced()[:1],
+    "external_traffic_policy_local": balanced(externalTrafficPolicy="Local"),
+    "external_traffic_policy_local_elsewhere": [
+        *balanced(externalTrafficPolicy="Local")[:1],
+        slice_object("web", [NODE_PORT], [REMOTE]),
+    ],
+    "internal_traffic_policy_local": [
+        service_object("web", "10.96.0.50", HTTP, internalTrafficPolicy="Local"),
+        slice_object("web", [HTTP], [LOCAL, REMOTE]),
+    ],
     "host_network_endpoints": web(NODE_PORT, NODE1, NODE2),
 }
 
 
 def written(desired: Desired, base: Desired) -> str:
     """What is desired beyond ``base``."""
-    names = {group_id: f"{group.cause}" for group_id, group in desired.groups.items()}
+    names = {
+        group_id: f"{group.cause}{', local' if group.local else ''}"
+        for group_id, group in desired.groups.items()
+    }
     flows = [f for key, f in desired.flows.items() if key not in base.flows]
     lines = [str(f) for f in sorted(flows, key=lambda f: (f.table.id, -f.priority, f.match_text))]
     groups = sorted(str(group) for group in desired.groups.values())

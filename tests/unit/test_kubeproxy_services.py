@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -105,11 +106,58 @@ def test_ready_endpoints_are_used_and_terminating_ones_only_when_none_is_ready()
     assert usable([failing]) == ()
 
 
+PORT = port_object(80, 8080, "http")
+
+
 def test_local_policies_see_the_endpoints_of_their_node_only() -> None:
-    (port,) = service_ports(service_object("web", "10.96.0.50", HTTP, internalTrafficPolicy="Local"), IPV4)
+    (port,) = service_ports(service_object("web", "10.96.0.50", PORT, internalTrafficPolicy="Local"), IPV4)
     chosen = categorize([endpoint(2), endpoint(1)], port, "node1")
-    assert chosen.cluster == (endpoint(1), endpoint(2))
     assert chosen.local == (endpoint(1),)
+    assert chosen.cluster == (), "nobody asks under policy Cluster"
+    elsewhere = categorize([endpoint(2)], port, "node1")
+    assert (elsewhere.local, elsewhere.any) == ((), True)
+
+
+def test_policy_local_falls_back_to_the_node_s_own_terminating_endpoints() -> None:
+    (port,) = service_ports(service_object("web", "10.96.0.50", PORT, internalTrafficPolicy="Local"), IPV4)
+    leaving = endpoint(1, ready=False, terminating=True)
+    assert categorize([leaving, endpoint(2)], port, "node1").local == (leaving,)
+
+
+def test_external_traffic_needs_both_sets_under_policy_local() -> None:
+    policies = {"internalTrafficPolicy": "Local", "externalTrafficPolicy": "Local"}
+    web = service_object("web", "10.96.0.50", HTTP, **policies)
+    (port,) = service_ports(web, IPV4)
+    chosen = categorize([endpoint(1), endpoint(2)], port, "node1")
+    assert (chosen.cluster, chosen.local) == ((endpoint(1), endpoint(2)), (endpoint(1),))
+
+
+def hinted(last: int, zone: str = "", node: str = "", *, ready: bool = True) -> Endpoint:
+    return replace(
+        endpoint(last, ready=ready), zone_hints=(zone,) * bool(zone), node_hints=(node,) * bool(node)
+    )
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "expect"),
+    [
+        ([hinted(1, "a"), hinted(2, "b")], [1]),
+        ([hinted(1, "a"), hinted(2)], [1, 2]),  # one has no hint: none counts
+        ([hinted(1, "b"), hinted(2, "b")], [1, 2]),  # none is for this zone
+        ([hinted(1, "a"), hinted(2, "a", ready=False), hinted(3, ready=False)], [1]),
+        ([hinted(1, "a", "node1"), hinted(2, "a", "node2")], [1]),  # the node before the zone
+        ([hinted(2, "a", "node2"), hinted(3, "b", "node3")], [2]),
+    ],
+)
+def test_hints_narrow_policy_cluster(endpoints: list[Endpoint], expect: list[int]) -> None:
+    (port,) = service_ports(service_object("web", "10.96.0.50", HTTP), IPV4)
+    chosen = categorize(endpoints, port, "node1", "a")
+    assert [int(e.address) & 255 for e in chosen.cluster] == expect
+
+
+def test_hints_for_zones_need_a_node_with_a_zone() -> None:
+    (port,) = service_ports(service_object("web", "10.96.0.50", HTTP), IPV4)
+    assert len(categorize([hinted(1, "a"), hinted(2, "b")], port, "node1").cluster) == 2
 
 
 @given(st.integers(1, 300))

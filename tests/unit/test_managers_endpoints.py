@@ -81,6 +81,23 @@ def test_a_ready_pod_is_an_endpoint_with_all_that_kubernetes_tells_of_it() -> No
 
 
 @pytest.mark.parametrize(
+    ("wish", "hints"),
+    [
+        (None, None),
+        ("PreferClose", {"forZones": [{"name": "a"}]}),
+        ("PreferSameZone", {"forZones": [{"name": "a"}]}),
+        ("PreferSameNode", {"forZones": [{"name": "a"}], "forNodes": [{"name": "node1"}]}),
+    ],
+)
+def test_traffic_distribution_gives_ready_endpoints_hints(wish: str | None, hints: Obj | None) -> None:
+    zone = {"metadata": {"labels": {"topology.kubernetes.io/zone": "a"}}}
+    made = service()
+    made["spec"] |= {"trafficDistribution": wish} if wish else {}
+    (one,) = slices(View([made, running("web-0", "10.244.1.2"), node("node1", zone)]))
+    assert one["endpoints"][0].get("hints") == hints
+
+
+@pytest.mark.parametrize(
     ("on_service", "ready", "on_pod", "conditions"),
     [
         ({}, True, {}, (True, True, False)),
