@@ -8,7 +8,7 @@ are asked, and how packets get there, is ``topo.cloud``'s.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -108,17 +108,20 @@ def ways(
     ports: Mapping[IPv4Address, int],
     nodes: Iterable[str],
     health: TargetHealth,
-    before: Collection[IPv4Address] = (),
+    before: Mapping[IPv4Address, Sequence[str]] | None = None,
 ) -> dict[IPv4Address, tuple[str, ...]]:
     """For each external address the nodes it leads to, by name; none: nobody is healthy.
 
-    An address that was not there ``before`` waits until every node has been asked: the first connections
-    would all meet the node that answered first.
+    Until a node has been asked it counts as ``before``. An address that is new waits for all of them: the
+    first connections would all meet the node that answered first.
     """
     names = sorted(nodes)
     found: dict[IPv4Address, tuple[str, ...]] = {}
     for address, port in ports.items():
         states = {name: health.state(Target(name, port)) for name in names}
-        if address in before or None not in states.values():
-            found[address] = tuple(name for name in names if states[name])
+        led_to = (before or {}).get(address)
+        if led_to is not None or None not in states.values():
+            found[address] = tuple(
+                name for name, state in states.items() if (name in (led_to or ()) if state is None else state)
+            )
     return found

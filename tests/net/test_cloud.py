@@ -179,6 +179,15 @@ def test_the_answers_end_with_the_kubeproxy_and_so_do_the_ways(lab: Lab) -> None
     wait_until(lab, "all", *EVERY)
 
 
+def test_ways_stay_while_the_apiserver_is_away_and_it_settles_when_it_is_back(lab: Lab) -> None:
+    before = cloud_of(lab).routes
+    lab.kill("apiserver")
+    assert sum(arrivals(lab, IPv4Address(next(iter(before)))).values()) == SYNS
+    lab.restart("apiserver")
+    lab.settle()
+    assert cloud_of(lab).routes == before
+
+
 def test_a_node_with_another_address_is_asked_there(lab: Lab) -> None:
     lab.node(3).readdress()
     lab.settle()

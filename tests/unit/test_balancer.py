@@ -84,7 +84,14 @@ def test_an_address_leads_to_the_healthy_nodes() -> None:
 def test_a_new_address_waits_until_every_node_has_been_asked() -> None:
     half = observed(node2=True)
     assert ways({VIP: PROXY}, NODES, half) == {}
-    assert ways({VIP: PROXY}, NODES, half, before=[VIP]) == {VIP: ("node2",)}
+    assert ways({VIP: PROXY}, NODES, half, before={OTHER: NODES}) == {}
+
+
+def test_a_node_that_has_not_been_asked_yet_counts_as_before() -> None:
+    half = observed(node2=False)
+    assert ways({VIP: PROXY}, NODES, half, before={VIP: NODES}) == {VIP: ("node1",)}
+    assert ways({VIP: PROXY}, NODES, half, before={VIP: ("node2",)}) == {VIP: ()}
+    assert ways({VIP: PROXY}, NODES, half, before={VIP: ()}) == {VIP: ()}
 
 
 def test_the_first_answer_counts_later_ones_by_the_thresholds() -> None:
