@@ -73,6 +73,9 @@ class Directory:
             for address in spec.get("clusterIPs") or (spec.get("clusterIP"),):
                 if address and address != "None":
                     self._services[address] = f"Service {name}"
+            for entry in (status.get("loadBalancer") or {}).get("ingress") or ():
+                if address := entry.get("ip"):
+                    self._services[address] = f"Service {name}"
             for port in spec.get("ports") or ():
                 if port.get("nodePort"):
                     self._node_ports[port["nodePort"]] = name

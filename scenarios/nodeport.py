@@ -207,8 +207,9 @@ def rules_of_the_port(lesson: Lesson) -> None:
 def load_balancer_too(lesson: Lesson) -> None:
     with lesson.step("frontend-lb: a LoadBalancer is a NodePort too"):
         lesson.say(
-            "Nobody hands out external addresses yet, so frontend-lb stays <pending>, as in minikube without "
-            "a tunnel. It has a ClusterIP and a NodePort all the same."
+            "There is no cloud here to hand out external addresses (lesson loadbalancer has one), so "
+            "frontend-lb stays <pending>, as in minikube without a tunnel. It has a ClusterIP and a NodePort "
+            "all the same."
         )
         from scenarios.cli_get import external_ip
 
