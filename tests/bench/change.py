@@ -88,7 +88,8 @@ def _move(
 ) -> dict[str, float]:
     """To server-2 in turn 0, back in turn 1, and so on; milliseconds to each stage."""
     to = 1 - turn % 2
-    lab.ovs.appctl("dpctl/flush-conntrack")  # what it knows of a port goes on to the old pod, as it should
+    with prober.quiet:
+        lab.ovs.appctl("dpctl/flush-conntrack")  # what it knows of a port goes on to the old pod, rightly
     seen = timing.stat().st_size
     began, clock = time.monotonic(), time.time()
     lab.client.apply(_slice(places[to]))

@@ -30,6 +30,8 @@ class Prober:
         self._netns, self._target = netns, (address, port)
         self._state = threading.Condition()
         self._run: list[tuple[str, float]] = []  # (who, when asked) since the answer last changed
+        self.quiet = threading.Lock()
+        """Who holds it knows that no question is under way: a flush would lose the answer to one."""
         self._ports = itertools.cycle(PORTS)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._ask_on, name="prober", daemon=True)
@@ -49,8 +51,9 @@ class Prober:
     def _ask_on(self) -> None:
         with self._netns.enter():
             while not self._end.wait(PACE):
-                asked = time.monotonic()
-                who = self._ask()
+                with self.quiet:
+                    asked = time.monotonic()
+                    who = self._ask()
                 with self._state:
                     if self._run and self._run[0][0] != who:
                         self._run.clear()
