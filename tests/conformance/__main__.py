@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main(argv: Sequence[str]) -> int:  # noqa: RET503 - sandbox.enter never returns
+def main(argv: Sequence[str]) -> int:
     """Run what was asked for."""
     options = parser().parse_args(argv)
     chosen = choose(options.patterns)

@@ -11,9 +11,12 @@ Every Kit has a namespace of its own and takes it away again. What was asked for
 from __future__ import annotations
 
 import contextlib
+import http.client
+import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from controller.api.errors import ApiError, NotFound
@@ -30,6 +33,19 @@ MOST = 40
 HAIRPIN = "169.254.0.253"
 T = TypeVar("T")
 _PACE = threading.Event()
+
+
+class UnixHttp(http.client.HTTPConnection):
+    """HTTP to the API server's Unix socket, for answers of any kind."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 class Kit:
@@ -96,6 +112,19 @@ class Kit:
             return
         raise AssertionError(f"it was accepted, instead of: {text}")
 
+    def http(self, method: str, path: str) -> tuple[int, str]:
+        """Status and body of a request to the API server whose answer need not be JSON."""
+        with contextlib.closing(UnixHttp(self.lab.run_dir / API)) as connection:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+
+    def text(self, method: str, path: str) -> str:
+        """The body of an answer that must be 2xx."""
+        code, body = self.http(method, path)
+        assert 200 <= code < 300, f"{method} {path}: {code} {body.strip()[:120]}"
+        return body
+
     # -- pods
 
     def pod(self, name: str, node: int = 1, *, app: str = "", run: bool = True, **more: Any) -> str:
@@ -156,8 +185,10 @@ class Kit:
 
     # -- traffic
 
-    def host(self, word: str) -> HostHandle:
-        """``pod/NAME``, ``node1`` or ``client1``."""
+    def host(self, word: str | HostHandle) -> HostHandle:
+        """``pod/NAME``, ``node1`` or ``client1``; or what was looked up before."""
+        if isinstance(word, HostHandle):
+            return word
         _kind, slash, name = word.rpartition("/")
         return self.lab.pod(name, self.namespace) if slash else self.lab.host(word)
 
@@ -191,17 +222,20 @@ class Kit:
                 return f"{where}:{port['nodePort']}/{protocol.lower()}"
         raise AssertionError(f"no {protocol} port in {service['spec']['ports']}")
 
-    def ask(self, sender: str, to: str | Obj, **more: Any) -> Answer:
+    def ask(self, sender: str | HostHandle, to: str | Obj, **more: Any) -> Answer:
         """One connection; who answered goes by pod names, of hostNetwork pods too."""
         return self._named(ask(self.host(sender), self.target(to), **more))
 
+    def who(self, hostname: str) -> str:
+        """The pod that says this hostname: a hostNetwork pod says its node's."""
+        return self._host_pods.get(hostname, hostname)
+
     def _named(self, answer: Answer) -> Answer:
-        pod = self._host_pods.get(answer.who)
-        return Answer(who=pod, source=answer.source, fate=answer.fate) if pod else answer
+        return Answer(who=self.who(answer.who), source=answer.source, fate=answer.fate)
 
     def reach(
         self,
-        sender: str,
+        sender: str | HostHandle,
         to: str | Obj,
         expect: Collection[str] | str,
         *,
@@ -229,7 +263,7 @@ class Kit:
                 return
         assert seen == wanted, f"{what}: never {sorted(wanted - seen)}"
 
-    def _check_source(self, what: str, word: str, sender: str, answer: Answer) -> None:
+    def _check_source(self, what: str, word: str, sender: str | HostHandle, answer: Answer) -> None:
         if word:
             words = [sender if one == "sender" else one for one in word.split(" or ")]
             allowed = {HAIRPIN if one == "hairpin" else str(self.host(one).ip) for one in words}
