@@ -37,12 +37,11 @@ def run(client: Any, lab: str) -> int:
         # by the API: an address of a node may have changed
         status = client.get("Node", tunnel.node.name)["status"]
         address = next(row["address"] for row in status["addresses"] if row["type"] == "InternalIP")
-        while True:
-            print(describe(lab, address, tunnel.services), flush=True)
-            news.wait()
-            if ended.is_set():
-                break
+        while not ended.is_set():
             news.clear()
+            print(describe(lab, address, tunnel.services), flush=True)
+            if not ended.is_set():  # a signal just before the clearing
+                news.wait()
     with contextlib.suppress(BrokenPipeError):
         print("the tunnel is closed: its route and its external addresses are gone", flush=True)
     return 0

@@ -43,6 +43,17 @@ def test_every_command_explains_itself_with_examples(name: str, capsys: pytest.C
     assert f"./lab {name}" in said
 
 
+def test_a_cloud_is_there_when_it_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text("cloud: true\n", encoding="utf-8")
+    up = cli._commands()["up"]
+    asked = {
+        argv: cli_labs.cluster_config(up.parse_args(list(argv))).cloud
+        for argv in [(), ("--cloud",), ("--config", str(file))]
+    }
+    assert asked == {(): False, ("--cloud",): True, ("--config", str(file)): True}
+
+
 def test_every_command_has_somebody_who_does_it() -> None:
     assert set(COMMANDS) - {"bench"} == {*cli_labs.COMMANDS, *cli_inside.COMMANDS}
 
