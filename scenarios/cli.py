@@ -40,6 +40,7 @@ In a running lab, from a second terminal
 The house
   ./lab list                    the lessons, one line each
   ./lab test                    every test; ./lab bench: every measurement
+  ./lab conformance             Kubernetes' own end-to-end cases, and the score
   ./lab setup                   install what is missing, and nothing else
 
 ./lab COMMAND --help explains each, with examples."""
@@ -87,6 +88,10 @@ def _run(argv: list[str]) -> int:
         from tests.bench.__main__ import main as bench
 
         return int(bench(argv[1:]))
+    if argv[0] == "conformance":
+        from tests.conformance.__main__ import main as conformance
+
+        return int(conformance(argv[1:]))
     parser = commands[argv[0]]
     command, extra = _split(argv[1:]) if argv[0] in ("exec", "ssh") else (argv[1:], [])
     options = parser.parse_args(command)
@@ -175,6 +180,9 @@ def _commands() -> dict[str, Parser]:
             )
         ),
         "bench": _parser("bench", "Measure, beside plain Mininet in the same run.", "  ./lab bench"),
+        "conformance": _parser(
+            "conformance", "Kubernetes' own end-to-end cases, and the score.", "  ./lab conformance"
+        ),
     }
 
 
