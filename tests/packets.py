@@ -39,6 +39,8 @@ class Row:
     to: str
     expect: tuple[str, ...] | Literal["refused", "unreachable", "dropped"]
     source: str = "sender"
+    one: bool = False
+    """Not every one of ``expect`` but the same of them each time."""
     tiers: tuple[Tier, ...] = ("ovs", "net")
 
 
@@ -127,6 +129,21 @@ SCENE: list[Obj] = [
     service("proxied", "10.96.0.65", 30095, app="web", balancer="203.0.113.65", ip_mode="Proxy"),
     service("near", "10.96.0.66", app="web", internalTrafficPolicy="Local"),
     service("nobody", "10.96.0.67", internalTrafficPolicy="Local"),
+    service(
+        "sticky",
+        "10.96.0.70",
+        30070,
+        app="web",
+        sessionAffinity="ClientIP",
+        sessionAffinityConfig={"clientIP": {"timeoutSeconds": 100}},
+    ),
+    service(
+        "stay",
+        "10.96.0.71",
+        app="web",
+        sessionAffinity="ClientIP",
+        sessionAffinityConfig={"clientIP": {"timeoutSeconds": 86400}},
+    ),
     service("nokeep", "10.96.0.68", 30098, balancer="203.0.113.68", externalTrafficPolicy="Local"),
 ]
 
@@ -138,8 +155,10 @@ def _rows(table: str) -> list[Row]:
     rows = []
     for line in table.strip().splitlines():
         name, sender, to, expect, *source = (cell.strip() for cell in line.split("|"))
+        one, expect = expect.startswith("one of "), expect.removeprefix("one of ")
         silent = expect in ("refused", "unreachable", "dropped")
-        row = Row(name=name, sender=sender, to=to, expect=expect if silent else tuple(expect.split()))  # type: ignore[arg-type]
+        answers = expect if silent else tuple(expect.split())
+        row = Row(name=name, sender=sender, to=to, expect=answers, one=one)  # type: ignore[arg-type]
         rows.append(replace(row, source=source[0]) if source else row)
     return rows
 
@@ -248,6 +267,13 @@ internal policy Local without an endpoint on the pod's node gets nothing | pod/b
 internal policy Local without an endpoint on the node gets nothing | node3 | svc/near:80/udp | dropped
 """)
 
+AFFINITY_ROWS = _rows("""
+a client with affinity gets one endpoint by ClusterIP | pod/bob | svc/sticky:80/tcp | one of web-0 web-1
+a client with affinity gets one endpoint by UDP | pod/bob | svc/sticky:80/udp | one of web-0 web-1
+a node with affinity gets one endpoint | node2 | svc/stay:80/tcp | one of web-0 web-1
+outside to a NodePort with affinity gets one endpoint | client1 | node3:30070/tcp | one of web-0 web-1 | node3
+""")
+
 _REFUSED = """
 a pod   | pod/alice | external IP's port that no Service serves                         | ext/ext:81
 outside | client1   | external IP's port that no Service serves                         | ext/ext@node3:81
@@ -283,4 +309,12 @@ REFUSAL_ROWS = [
     )
 ]
 
-ROWS = [*POD_ROWS, *CLUSTER_IP_ROWS, *NODE_PORT_ROWS, *EXTERNAL_ROWS, *POLICY_ROWS, *REFUSAL_ROWS]
+ROWS = [
+    *POD_ROWS,
+    *CLUSTER_IP_ROWS,
+    *NODE_PORT_ROWS,
+    *EXTERNAL_ROWS,
+    *POLICY_ROWS,
+    *AFFINITY_ROWS,
+    *REFUSAL_ROWS,
+]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from controller.kubeproxy.fields import FieldMatch, Part
+from controller.kubeproxy.fields import ETH_TYPE, Field, FieldMatch, Part
 
 
 class SetField(NamedTuple):
@@ -116,4 +116,32 @@ class Ct:
         return f"ct({','.join(parts)})"
 
 
-Action = SetField | Move | OutputTo | InPort | DecTtl | ToGroup | Resubmit | GoTo | Ct
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Add a flow to ``table`` that matches the packets to come which are like this one.
+
+    ``constants`` and the packet's own ``fields`` are its match, ``loads`` its actions. It goes after
+    ``idle_timeout`` seconds without a match (0: never), and with the flow that learned it; ``cookie`` is
+    what ties it to that flow.
+    """
+
+    table: str
+    priority: int
+    idle_timeout: int
+    cookie: int
+    constants: tuple[FieldMatch, ...]
+    fields: tuple[Field, ...]
+    loads: tuple[tuple[int, Part], ...]
+
+    def __str__(self) -> str:
+        parts = [f"table={self.table}"]
+        parts += [f"idle_timeout={self.idle_timeout}"] if self.idle_timeout else []
+        parts += [f"priority={self.priority}", "delete_learned", f"cookie={self.cookie:#x}"]
+        parts += [f"{'eth_type' if item.field is ETH_TYPE else item.field.name}={item.field.show(item.value)}"
+                  for item in self.constants]  # fmt: skip
+        parts += [f"{field.nxm}[]" for field in self.fields]
+        parts += [f"load:{value:#x}->{part}" for value, part in self.loads]
+        return f"learn({','.join(parts)})"
+
+
+Action = Learn | SetField | Move | OutputTo | InPort | DecTtl | ToGroup | Resubmit | GoTo | Ct

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.api import wiring
+from controller.kubeproxy.actions import Learn
 from controller.kubeproxy.fields import IPV4
 from controller.kubeproxy.flow import Category, Cause, Flow, FlowKey, cause_bits
 from controller.kubeproxy.pipeline import MARK_HAIRPIN, MARK_SNAT, TABLES_BY_ID, zones
@@ -56,9 +57,15 @@ def explain_flows(dump: str, proxier: Proxier) -> list[ExplainedFlow]:
         for endpoint, names in proxier.endpoint_users().items()
     }
     rows = []
+    taught = {
+        action.cookie: flow.cause
+        for flow in desired.values()
+        for action in flow.actions
+        if isinstance(action, Learn)
+    }
     for key, packets, octets, match, actions in _parse(dump):
         flow = desired.get(key)
-        cause = flow.cause if flow else causes.get(key.cookie >> 32)
+        cause = flow.cause if flow else causes.get(key.cookie >> 32) or taught.get(key.cookie)
         table = TABLES_BY_ID.get(key.table)
         rows.append(
             ExplainedFlow(
@@ -70,7 +77,7 @@ def explain_flows(dump: str, proxier: Proxier) -> list[ExplainedFlow]:
                 bytes=octets,
                 cause=str(cause) if cause else "nobody",
                 users=tuple(sorted(str(u) for u in users.get(key.cookie >> 32, ()))),
-                why=flow.why if flow else _stranger(cause),
+                why=flow.why if flow else _LEARNED if key.cookie in taught else _stranger(cause),
             )
         )
     return sorted(rows, key=lambda r: (_place(r.table), -r.priority, r.match))
@@ -87,6 +94,9 @@ def _parse(dump: str) -> Iterator[tuple[FlowKey, int, int, str, str]]:
 
 def _actions(flow: Flow) -> str:
     return ",".join(map(str, flow.actions)) or "drop"
+
+
+_LEARNED = "Learned by the switch: sessionAffinity keeps this client with its endpoint."
 
 
 def _stranger(cause: Cause | None) -> str:

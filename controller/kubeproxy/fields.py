@@ -125,7 +125,8 @@ def _oxm(
 def _l4(protocol: str, number: int) -> tuple[Field, Field]:
     """Source and destination port of a protocol; matches write them alike for all protocols."""
     source = _oxm("tp_src", number, 16, set_name=f"{protocol}_src")
-    return source, _oxm("tp_dst", number + 1, 16, set_name=f"{protocol}_dst")
+    nxm = "" if protocol == "sctp" else f"NXM_OF_{protocol.upper()}_DST"
+    return source, _oxm("tp_dst", number + 1, 16, set_name=f"{protocol}_dst", nxm=nxm or "OXM_OF_SCTP_DST")
 
 
 def _nxm1(name: str, number: int, bits: int, show: Callable[[int], str] = _hexadecimal) -> Field:
@@ -136,7 +137,7 @@ def _nxm1(name: str, number: int, bits: int, show: Callable[[int], str] = _hexad
 
 CT_STATE = _nxm1("ct_state", 105, 32)
 CT_MARK = _nxm1("ct_mark", 107, 32)
-REG0, REG1, REG3, REG4 = (_nxm1(f"reg{n}", n, 32) for n in (0, 1, 3, 4))
+REG0, REG1, REG3, REG4, REG5 = (_nxm1(f"reg{n}", n, 32) for n in (0, 1, 3, 4, 5))
 XXREG3 = _nxm1("xxreg3", 114, 128)
 IN_PORT = _oxm("in_port", 0, 32)
 WRITABLE_IN_PORT = Field(name="in_port", oxm_class=NXM_0, number=0, bits=16, nxm="NXM_OF_IN_PORT")
@@ -171,6 +172,7 @@ ORDER = {
             REG1,
             REG3,
             REG4,
+            REG5,
             XXREG3,
             IN_PORT,
             ETH_SRC,

@@ -28,6 +28,8 @@ class Category(IntEnum):
     POD = 2
     SERVICE = 3
     ENDPOINT = 4
+    AFFINITY = 5
+    """Flows that the switch learned by itself; no object's, and none of those that are compared."""
 
 
 class Cause(NamedTuple):

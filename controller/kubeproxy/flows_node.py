@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.api import wiring
-from controller.kubeproxy.actions import Action, Ct, GoTo, InPort, Move, Nat, SetField
+from controller.kubeproxy.actions import Action, Ct, GoTo, InPort, Move, Nat, Resubmit, SetField
 from controller.kubeproxy.fields import (
     ARP,
     ARP_OP,
@@ -50,7 +50,6 @@ from controller.kubeproxy.pipeline import (
     NODE_PORT_MARK,
     NORMAL,
     SERVICE_LB,
-    SESSION_AFFINITY,
     SOURCE,
     SPOOF_GUARD,
     TO_NODE_PORT,
@@ -222,12 +221,13 @@ def _conntrack(node: Node) -> Iterator[Flow]:
 
 def _node_port_mark(node: Node) -> Iterator[Flow]:
     family, ip = node.family, node.family.ip
-    go = GoTo("SessionAffinity")
+    # Resubmitted, not sent on to: a flow that was learned can write registers, but leads nowhere.
+    go = (SetField(EP_STATE(EP_TO_SELECT)), Resubmit("SessionAffinity"), GoTo("ServiceLB"))
     yield Flow(
         NODE_PORT_MARK,
         NORMAL,
         (ip, FieldMatch(family.dst, int(node.address))),
-        (SetField(TO_NODE_PORT()), go),
+        (SetField(TO_NODE_PORT()), *go),
         node.cause,
         "To this node's address: NodePorts apply.",
     )
@@ -235,7 +235,7 @@ def _node_port_mark(node: Node) -> Iterator[Flow]:
         NODE_PORT_MARK,
         NORMAL,
         (ip, FieldMatch(family.dst, int(wiring.NODE_PORT_VIRTUAL))),
-        (SetField(TO_NODE_PORT()), SetField(NEEDS_SNAT()), go),
+        (SetField(TO_NODE_PORT()), SetField(NEEDS_SNAT()), *go),
         node.cause,
         "The node asks for its own NodePort, by its address or as localhost; nft sent it here.",
     )
@@ -243,7 +243,7 @@ def _node_port_mark(node: Node) -> Iterator[Flow]:
         NODE_PORT_MARK,
         LOW,
         (ip, SOURCE(FROM_NODE)),
-        (SetField(NEEDS_SNAT()), go),
+        (SetField(NEEDS_SNAT()), *go),
         node.cause,
         "The node's own connections share its address with masqueraded ones: one zone gives out the ports.",
     )
@@ -251,19 +251,11 @@ def _node_port_mark(node: Node) -> Iterator[Flow]:
         NODE_PORT_MARK,
         LOW,
         (ip, SOURCE(FROM_UPLINK)),
-        (SetField(NEEDS_SNAT()), go),
+        (SetField(NEEDS_SNAT()), *go),
         node.cause,
         "From outside to a VIP (someone has routed it here): replies must come back this way.",
     )
-    yield Flow(NODE_PORT_MARK, MISS, (), (go,), node.cause, "From a pod, not to this node.")
-    yield Flow(
-        SESSION_AFFINITY,
-        MISS,
-        (),
-        (SetField(EP_STATE(EP_TO_SELECT)), GoTo("ServiceLB")),
-        node.cause,
-        "No earlier choice to follow.",
-    )
+    yield Flow(NODE_PORT_MARK, MISS, (), go, node.cause, "From a pod, not to this node.")
 
 
 def _service_lb(node: Node) -> Iterator[Flow]:

@@ -21,6 +21,7 @@ from controller.kubeproxy.fields import (
     proto,
 )
 from controller.kubeproxy.flow import Bucket, Category, Cause, Flow, Group, hash_bits
+from controller.kubeproxy.flows_affinity import flows_of_affinity, remembered
 from controller.kubeproxy.flows_endpoint import union
 from controller.kubeproxy.flows_external import addresses, flows_of_address, flows_of_external, is_virtual
 from controller.kubeproxy.node import Node
@@ -30,6 +31,7 @@ from controller.kubeproxy.pipeline import (
     EP_TO_SELECT,
     LOW,
     NORMAL,
+    SERVICE_GROUP,
     SERVICE_LB,
     endpoint_ip,
 )
@@ -68,8 +70,8 @@ def flows_of_service_port(
     """
     family, cause, number = port.family, _cause(port), PROTOCOLS[port.name.protocol]
     none: tuple[Action, ...] = () if chosen.any else REFUSE
-    cluster: tuple[Action, ...] = (ToGroup(groups[0]),) if chosen.cluster else none
-    local: tuple[Action, ...] = (ToGroup(groups[1]),) if chosen.local else none
+    cluster = _to(port, groups[0]) if chosen.cluster else none
+    local = _to(port, groups[1]) if chosen.local else none
     match = (
         family.ip,
         proto(number),
@@ -85,18 +87,31 @@ def flows_of_service_port(
     else:
         why = "The first packet to ClusterIP:port has the group choose an endpoint; conntrack keeps it."
     flows = [Flow(SERVICE_LB, NORMAL, match, actions, cause, why)]
-    return flows + list(flows_of_external(port, cluster, local, REFUSE, node, cause))
+    flows += flows_of_external(port, cluster, local, REFUSE, node, cause)
+    if port.affinity_seconds:
+        flows += [*remembered(flows)]
+        for group_id, endpoints in zip(groups, (chosen.cluster, chosen.local), strict=True):
+            flows += flows_of_affinity(port, endpoints, group_id, cause)
+    return flows
+
+
+def _to(port: ServicePort, group_id: int) -> tuple[Action, ...]:
+    """To the group; where clients are to keep their endpoint, SessionLearn must know of which group."""
+    to: tuple[Action, ...] = (ToGroup(group_id),)
+    return (SetField(SERVICE_GROUP(group_id)), *to) if port.affinity_seconds else to
 
 
 def group_of(
     port: ServicePort, endpoints: Sequence[Endpoint], group_id: int, *, local: bool = False
 ) -> Group:
     """One select group for the Service port: buckets as ``balance.shares`` says, in the endpoints' order."""
-    method, weights = shares(len(endpoints))
+    # With affinity each new connection must ask (what the switch has just learned is in no cached flow yet).
+    method, weights = shares(len(endpoints), each_asks=bool(port.affinity_seconds))
+    then = "SessionLearn" if port.affinity_seconds else "EndpointDNAT"
     buckets: list[Bucket] = []
     taken: set[int] = set()
     for index, weight in weights:
-        bucket = _bucket(endpoints[index].address, endpoints[index].port, weight, method, port.family)
+        bucket = _bucket(endpoints[index].address, endpoints[index].port, weight, method, port.family, then)
         if bucket.bucket_id in taken:
             bucket = Bucket(_free(bucket.bucket_id, taken), bucket.weight, bucket.actions)
         taken.add(bucket.bucket_id)
@@ -112,12 +127,12 @@ def _free(bucket_id: int, taken: set[int]) -> int:
 
 
 @lru_cache(maxsize=1 << 18)
-def _bucket(address: Address, port: int, weight: int, method: str, family: Family) -> Bucket:
+def _bucket(address: Address, port: int, weight: int, method: str, family: Family, then: str) -> Bucket:
     """The bucket that chooses this endpoint. Its id tells all of it: ids are what is read back of a group."""
     actions: tuple[Action, ...] = (
         SetField(endpoint_ip(family)(int(address))),
         SetField(union(port)),
-        Resubmit("EndpointDNAT"),
+        Resubmit(then),
     )
     text = f"{method},weight:{weight},actions={','.join(map(str, actions))}"
     return Bucket(hash_bits(text, 32) % _MAX_BUCKET_ID, weight, actions)

@@ -17,6 +17,7 @@ from controller.kubeproxy.actions import (
     DecTtl,
     GoTo,
     InPort,
+    Learn,
     Move,
     Nat,
     OutputTo,
@@ -29,7 +30,9 @@ from controller.kubeproxy.pipeline import TABLE_IDS
 
 OFPP_IN_PORT = 0xFFFFFFF8
 NX_VENDOR = 0x2320
-NXAST_RESUBMIT_TABLE, NXAST_OUTPUT_REG, NXAST_CT, NXAST_NAT = 14, 15, 35, 36
+NXAST_RESUBMIT_TABLE, NXAST_OUTPUT_REG, NXAST_LEARN, NXAST_CT, NXAST_NAT = 14, 15, 16, 35, 36
+NX_LEARN_F_DELETE_LEARNED = 2
+NX_LEARN_SRC_IMMEDIATE, NX_LEARN_DST_LOAD = 1 << 13, 1 << 11
 NX_CT_F_COMMIT = 1
 NX_NAT_F_SRC, NX_NAT_F_DST = 1, 2
 NX_NAT_IPV4_MIN, NX_NAT_IPV6_MIN, NX_NAT_PROTO_MIN, NX_NAT_PROTO_MAX = 1, 4, 16, 32
@@ -45,6 +48,9 @@ _RESUBMIT = Struct("!HHIHHB3x")
 _OUTPUT_REG = Struct("!HHIHHIH6x")
 _CT = Struct("!HHIHHIHB3xH")
 _NAT = Struct("!HHIH2xHH")
+_LEARN = Struct("!HHIHHHHQHBxHH")
+_SPEC = Struct("!H")
+_SPEC_FIELD = Struct("!IH")
 _INSTRUCTION = Struct("!HH4x")
 _GOTO = Struct("!HHB3x")
 
@@ -89,6 +95,8 @@ def _encode(action: Action) -> bytes:
             return _RESUBMIT.pack(0xFFFF, 16, NX_VENDOR, NXAST_RESUBMIT_TABLE, 0xFFF8, TABLE_IDS[table])
         case Ct():
             return _ct(action)
+        case Learn():
+            return _learn(action)
         case InPort():
             return _OUTPUT.pack(0, 16, OFPP_IN_PORT, MAX_LEN)
         case OutputTo(port):
@@ -123,6 +131,41 @@ def _ct(ct: Ct) -> bytes:
         )
         + inner
     )
+
+
+def _learn(learn: Learn) -> bytes:
+    specs = b""
+    for item in learn.constants:
+        specs += _SPEC.pack(NX_LEARN_SRC_IMMEDIATE | item.field.bits) + _immediate(
+            item.value, item.field.bits
+        )
+        specs += _SPEC_FIELD.pack(_id(item.field), 0)
+    for field in learn.fields:
+        specs += _SPEC.pack(field.bits) + 2 * _SPEC_FIELD.pack(_id(field), 0)
+    for value, part in learn.loads:
+        specs += _SPEC.pack(NX_LEARN_SRC_IMMEDIATE | NX_LEARN_DST_LOAD | part.bits)
+        specs += _immediate(value, part.bits) + _SPEC_FIELD.pack(_id(part.field), part.low)
+    length = _LEARN.size + len(specs)
+    padding = -length % 8
+    head = _LEARN.pack(
+        0xFFFF,
+        length + padding,
+        NX_VENDOR,
+        NXAST_LEARN,
+        learn.idle_timeout,
+        0,
+        learn.priority,
+        learn.cookie,
+        NX_LEARN_F_DELETE_LEARNED,
+        TABLE_IDS[learn.table],
+        0,
+        0,
+    )
+    return head + specs + bytes(padding)
+
+
+def _immediate(value: int, bits: int) -> bytes:
+    return value.to_bytes((bits + 15) // 16 * 2, "big")
 
 
 def _nat(nat: Nat) -> bytes:

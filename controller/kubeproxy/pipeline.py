@@ -27,6 +27,7 @@ from controller.kubeproxy.fields import (
     REG1,
     REG3,
     REG4,
+    REG5,
     SCTP_DST,
     SCTP_SRC,
     TCP_DST,
@@ -59,7 +60,8 @@ NEEDS_SNAT = Part(
     "a Service connection that must carry the node's address; copied "
     "into the connection's mark by the commit that translates its destination",
 )
-REGISTERS = (SOURCE, OUT_PORT, ENDPOINT_IP, ENDPOINT_PORT, EP_STATE, TO_NODE_PORT, NEEDS_SNAT)
+SERVICE_GROUP = Part(REG5, 0, 32, "ServiceGroup", "for whose clients SessionLearn writes down the choice")
+REGISTERS = (SOURCE, OUT_PORT, ENDPOINT_IP, ENDPOINT_PORT, EP_STATE, TO_NODE_PORT, NEEDS_SNAT, SERVICE_GROUP)
 
 # Bits of ct_mark, in the DNAT zone: what later packets of the connection need to know.
 MARK_SERVICE = Part(CT_MARK, 4, 1, "Service", "its destination was translated: a Service's connection")
@@ -155,20 +157,28 @@ TABLES = number(
             "marks what is addressed to this node, and what must carry its address",
             _fields(REG0, ETH_TYPE, *_DST),
             "SessionAffinity",
+            "ServiceLB",
         ),
         _table(
             "SessionAffinity",
             "PreRouting",
             "remembers an earlier choice for a client (sessionAffinity: ClientIP)",
             _fields(ETH_TYPE, IP_PROTO, *_SRC, *_DST, *_L4_DST, REG4),
-            "ServiceLB",
         ),
         _table(
             "ServiceLB",
             "PreRouting",
             "finds the Service port and has its group choose an endpoint",
             _fields(ETH_TYPE, IP_PROTO, *_SRC, *_DST, *_L4_DST, REG0, REG4),
+            "EndpointDNAT",
             "L3Forwarding",
+        ),
+        _table(
+            "SessionLearn",
+            "PreRouting",
+            "has SessionAffinity remember the choice for the client's next connections",
+            _fields(ETH_TYPE, IP_PROTO, REG3, XXREG3, REG4, REG5),
+            "EndpointDNAT",
         ),
         _table(
             "EndpointDNAT",
@@ -220,6 +230,7 @@ TABLES = number(
     NODE_PORT_MARK,
     SESSION_AFFINITY,
     SERVICE_LB,
+    SESSION_LEARN,
     ENDPOINT_DNAT,
     L3_FORWARDING,
     SNAT_MARK,

@@ -15,7 +15,7 @@ from struct import Struct
 from controller.kubeproxy import openflow
 from controller.kubeproxy.channel import Described
 from controller.kubeproxy.diff import Have
-from controller.kubeproxy.flow import FlowKey
+from controller.kubeproxy.flow import Category, FlowKey
 
 _ENTRY = Struct("!HxxBxHHHHHQ")  # length, table, priority, idle, hard, flags, importance, cookie
 _TLV = Struct("!HH")
@@ -48,13 +48,19 @@ class ReadBack:
         return len(self._done) == 2
 
     def have(self) -> Have:
-        flows = {key for part in self._parts[self.flows] for key in openflow.decode_flow_stats(part)}
+        keys = (key for part in self._parts[self.flows] for key in openflow.decode_flow_stats(part))
+        flows = {key for key in keys if not learned(key)}
         groups = [group for part in self._parts[self.groups] for group in openflow.decode_group_desc(part)]
         return Have(flows=flows, groups=dict(groups))
 
     def contents(self) -> dict[FlowKey, int]:
         """A hash of match and instructions of each flow, good within this process."""
         return {key: value for part in self._parts[self.flows] for key, value in _contents(part)}
+
+
+def learned(key: FlowKey) -> bool:
+    """Whether the switch made this flow by itself: its going is the switch's business too."""
+    return key.cookie >> 56 == Category.AFFINITY
 
 
 def _contents(message: bytes) -> Iterator[tuple[FlowKey, int]]:

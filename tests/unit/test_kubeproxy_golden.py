@@ -73,6 +73,10 @@ CASES: dict[str, list[Obj]] = {
         service_object("web", "10.96.0.50", HTTP, internalTrafficPolicy="Local"),
         slice_object("web", [HTTP], [LOCAL, REMOTE]),
     ],
+    "session_affinity": [
+        service_object("web", "10.96.0.50", NODE_PORT, sessionAffinity="ClientIP"),
+        slice_object("web", [NODE_PORT], [LOCAL, REMOTE]),
+    ],
     "host_network_endpoints": web(NODE_PORT, NODE1, NODE2),
 }
 

@@ -26,6 +26,7 @@ from controller.kubeproxy.diff import (
 )
 from controller.kubeproxy.fields import IPV4, IPV4_SRC, IPV6, IPV6_DST, TCP, FieldMatch, proto
 from controller.kubeproxy.flow import Category, Cause, Desired, Flow, FlowKey, Group, PipelineError, Table
+from controller.kubeproxy.flows_affinity import flows_of_affinity
 from controller.kubeproxy.flows_service import group_of
 from controller.kubeproxy.pipeline import (
     ENDPOINT_DNAT,
@@ -40,7 +41,14 @@ from controller.kubeproxy.pipeline import (
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.services import Endpoint, service_ports
 from tests import packets
-from tests.kubeproxy_objects import endpoint_object, node_object, pod_object, slice_object
+from tests.kubeproxy_objects import (
+    endpoint_object,
+    node_object,
+    pod_object,
+    port_object,
+    service_object,
+    slice_object,
+)
 
 CAUSE = Cause(Category.SERVICE, "default", "web")
 
@@ -197,6 +205,17 @@ def test_a_range_of_ports_encodes_in_nat(tmp_path: Path) -> None:
         flow = Flow(SNAT, 200, (family.ip,), (ct,), CAUSE, "")
         (text,) = oracle([openflow.encode(AddFlow(flow), 1)], tmp_path)
         assert str(ct) in text
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP", "SCTP"])
+def test_learn_encodes_as_written(tmp_path: Path, protocol: str) -> None:
+    spec = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 100}}}
+    web = service_object("web", "10.96.0.50", port_object(80, 8080, protocol=protocol), **spec)
+    (port,) = service_ports(web, IPV4)
+    endpoints = [Endpoint(IPv4Address("10.244.1.2"), 8080)]
+    (flow,) = flows_of_affinity(port, endpoints, 5, CAUSE)
+    (text,) = oracle([openflow.encode(AddFlow(flow), 1)], tmp_path)
+    assert str(flow.actions[0]) in text
 
 
 def test_a_stream_is_split_into_whole_messages_and_a_rest() -> None:
