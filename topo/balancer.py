@@ -8,8 +8,9 @@ are asked, and how packets get there, is ``topo.cloud``'s.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from ipaddress import IPv4Address
 
 from controller.api import objects
@@ -75,17 +76,47 @@ class TargetHealth:
 def health_ports(services: Iterable[Obj]) -> dict[IPv4Address, int]:
     """Every external address of the pool that a Service holds, and the port on which its nodes are asked."""
     found: dict[IPv4Address, int] = {}
-    for service in services:
-        spec = service["spec"]
-        if spec.get("type") != "LoadBalancer":
-            continue
+    for address, spec in _held(services):
         local = spec.get("externalTrafficPolicy") == "Local" and spec.get("healthCheckNodePort")
+        found[address] = local or KUBE_PROXY_HEALTH_PORT
+    return found
+
+
+def affine(services: Iterable[Obj]) -> set[IPv4Address]:
+    """External addresses whose clients must each stay with one node: ``sessionAffinity: ClientIP`` would
+    be kept by every node alone, and so by none, if a client's connections met several."""
+    return {address for address, spec in _held(services) if spec.get("sessionAffinity") == "ClientIP"}
+
+
+def _held(services: Iterable[Obj]) -> Iterator[tuple[IPv4Address, Obj]]:
+    """Each external address of the pool, with the spec of its Service."""
+    for service in services:
+        if service["spec"].get("type") != "LoadBalancer":
+            continue
         for entry in (objects.status(service).get("loadBalancer") or {}).get("ingress") or ():
             if entry.get("ip") and ":" not in entry["ip"] and entry.get("ipMode", "VIP") == "VIP":
                 address = IPv4Address(entry["ip"])
                 if address in LOAD_BALANCER_NET:
-                    found[address] = local or KUBE_PROXY_HEALTH_PORT
-    return found
+                    yield address, service["spec"]
+
+
+def nodes_of_clients(
+    clients: Iterable[IPv4Address],
+    affine: Iterable[IPv4Address],
+    ways: Mapping[IPv4Address, Sequence[str]],
+) -> dict[tuple[IPv4Address, IPv4Address], str]:
+    """(client, external address) -> the one node for it. By rendezvous: a client moves only when its node
+    goes, or one comes that suits it better."""
+    return {
+        (client, address): max(ways[address], key=lambda node: _score(client, address, node))
+        for address in affine
+        if ways.get(address)
+        for client in clients
+    }
+
+
+def _score(client: IPv4Address, address: IPv4Address, node: str) -> bytes:
+    return sha256(f"{client} {address} {node}".encode()).digest()
 
 
 def eligible(nodes: Iterable[Obj]) -> dict[str, IPv4Address]:

@@ -20,13 +20,23 @@ from ipaddress import IPv4Address, IPv4Network
 from controller.api.client import Batch, Client, Informer
 from controller.api.errors import NotSettled, Unreachable
 from controller.api.wiring import CLOUD_LEASE, GATEWAY
-from topo.balancer import Target, TargetHealth, eligible, health_ports, targets, ways
+from topo.balancer import (
+    Target,
+    TargetHealth,
+    affine,
+    eligible,
+    health_ports,
+    nodes_of_clients,
+    targets,
+    ways,
+)
 from topo.config import HealthCheckConfig
 from topo.links import Workbench, set_sysctls
 from topo.netns import Netns
 from topo.plan import FABRIC, Plan
-from topo.rtnetlink import Request
+from topo.rtnetlink import Request, rule
 from topo.rtnetlink_nexthop import (
+    default_route,
     delete_nexthop,
     delete_route,
     nexthop,
@@ -50,6 +60,10 @@ BUCKETS = 420
 IDLE_SECONDS = 5.0
 """A node that comes back gets hash buckets that were idle for so long: livelier connections stay put."""
 _FIRST_GROUP = 1000
+_FIRST_TABLE = 100
+"""A table for each node, for the clients that must stay with it (``sessionAffinity: ClientIP``)."""
+_STEER = 100
+"""Priority of the rules that send them there: before the main table, where the groups are."""
 
 
 class Cloud:
@@ -71,6 +85,8 @@ class Cloud:
         self._health = TargetHealth(self._config)
         self._nodes: dict[str, IPv4Address] = {}
         self._ports: dict[IPv4Address, int] = {}
+        self._affine: set[IPv4Address] = set()
+        self._steered: dict[tuple[IPv4Address, IPv4Address], str] = {}
         self._watches: dict[Target, asyncio.Task[None]] = {}
         self._version, self._told = 0, False
         self._loop = asyncio.new_event_loop()
@@ -95,6 +111,7 @@ class Cloud:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
         gone = [request for address in self.routes for request in self._closed(address)]
+        gone += self._steer({})
         with contextlib.suppress(OSError):  # the router itself may be gone
             self._bench.rtnetlink.run(gone)
         self._bench.close()
@@ -127,9 +144,16 @@ class Cloud:
         services = [obj for obj in held if obj["kind"] == "Service"]
         nodes = [obj for obj in held if obj["kind"] == "Node"]
         ports, names = health_ports(services), eligible(nodes)
-        self._loop.call_soon_threadsafe(self._know, ports, names, batch.resource_version)
+        self._loop.call_soon_threadsafe(self._know, ports, affine(services), names, batch.resource_version)
 
-    def _know(self, ports: dict[IPv4Address, int], nodes: dict[str, IPv4Address], version: int) -> None:
+    def _know(
+        self,
+        ports: dict[IPv4Address, int],
+        affine: set[IPv4Address],
+        nodes: dict[str, IPv4Address],
+        version: int,
+    ) -> None:
+        self._affine = affine
         self._ports, self._nodes, self._version, self._told = ports, nodes, version, False
         wanted = targets(ports, nodes)
         self._health.follow(wanted)
@@ -156,6 +180,8 @@ class Cloud:
                 requests += self._open(address, nodes)
         for address in sorted(self.routes.keys() - wanted.keys()):
             requests += self._closed(address)
+        steered = nodes_of_clients([client.address for client in self._plan.clients], self._affine, wanted)
+        requests += self._steer(steered)
         if requests:
             try:
                 self._bench.rtnetlink.run([*self._nexthops(), *requests])
@@ -166,7 +192,7 @@ class Cloud:
                 if self.routes.get(address) != nodes:
                     self._log(f"cloud: {address} leads to {', '.join(nodes) or 'no node: none is healthy'}")
             with self._changed:
-                self.routes = wanted
+                self.routes, self._steered = wanted, steered
                 self._changed.notify_all()
         if self._health.known() and not self._told:
             with contextlib.suppress(Unreachable):  # its informer says so, and hears of the next server
@@ -175,10 +201,23 @@ class Cloud:
 
     def _nexthops(self) -> list[Request]:
         """A way to each node; each time anew, because the kernel forgets them with a link that was down."""
-        return [
-            nexthop(node.number, self._bench.index(node.fabric_interface), GATEWAY)
-            for node in self._plan.nodes
-        ]
+        found: list[Request] = []
+        for node in self._plan.nodes:
+            index = self._bench.index(node.fabric_interface)
+            found += [nexthop(node.number, index, GATEWAY)]
+            found += [default_route(_FIRST_TABLE + node.number, node.number)]
+        return found
+
+    def _steer(self, wanted: Mapping[tuple[IPv4Address, IPv4Address], str]) -> list[Request]:
+        """Rules for clients that stay with one node: the new ones first, so that none is lost in between."""
+        before = self._steered.items()
+        new = [self._rule(pair, node) for pair, node in sorted(wanted.items() - before)]
+        return new + [self._rule(pair, node, delete=True) for pair, node in sorted(before - wanted.items())]
+
+    def _rule(self, pair: tuple[IPv4Address, IPv4Address], node: str, *, delete: bool = False) -> Request:
+        client, address = (IPv4Network(f"{one}/32") for one in pair)
+        table = _FIRST_TABLE + self._plan.node(node).number
+        return rule(_STEER, table, to=address, source=client, delete=delete)
 
     def _open(self, address: IPv4Address, nodes: tuple[str, ...]) -> list[Request]:
         to = IPv4Network(f"{address}/32")

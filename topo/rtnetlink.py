@@ -23,7 +23,7 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 NDA_DST = 1
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
-FRA_DST, FRA_PRIORITY, FR_ACT_TO_TBL = 1, 6, 1
+FRA_DST, FRA_SRC, FRA_PRIORITY, FR_ACT_TO_TBL = 1, 2, 6, 1
 RTNH_F_ONLINK = 4
 RT_TABLE_MAIN, RT_TABLE_LOCAL, RTPROT_BOOT, RTN_UNICAST, RTN_LOCAL = 254, 255, 3, 1, 2
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
@@ -152,12 +152,22 @@ def local_route(index: int, to: IPv4Network) -> Request:
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, f"local route {to}")
 
 
-def rule(priority: int, table: int, *, to: IPv4Network | None = None, delete: bool = False) -> Request:
-    """A rule of policy routing: which table is asked, for what goes ``to`` (None: everything)."""
-    length = to.prefixlen if to else 0
-    body = _ROUTE.pack(socket.AF_INET, length, 0, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
+def rule(
+    priority: int,
+    table: int,
+    *,
+    to: IPv4Network | None = None,
+    source: IPv4Network | None = None,
+    delete: bool = False,
+) -> Request:
+    """A rule of policy routing: which table is asked, for what comes from ``source`` and goes ``to``
+    (None: everything)."""
+    lengths = (net.prefixlen if net else 0 for net in (to, source))
+    body = _ROUTE.pack(socket.AF_INET, *lengths, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
     if to:
         body += attribute(FRA_DST, to.network_address.packed)
+    if source:
+        body += attribute(FRA_SRC, source.network_address.packed)
     body += attribute(FRA_PRIORITY, struct.pack("=I", priority))
     name = f"rule {priority}"
     if delete:

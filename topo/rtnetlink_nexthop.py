@@ -32,6 +32,7 @@ NHA_RES_GROUP_BUCKETS, NHA_RES_GROUP_IDLE_TIMER, NHA_RES_GROUP_UNBALANCED_TIMER 
 NEXTHOP_GRP_TYPE_RES = 1
 NLA_F_NESTED = 0x8000
 RTA_NH_ID, RTN_UNICAST, RTN_UNREACHABLE = 30, 1, 7
+_EVERYWHERE = IPv4Network("0.0.0.0/0")
 _TICKS = 100
 """Timers are in USER_HZ."""
 
@@ -76,6 +77,12 @@ def route_to_group(to: IPv4Network, number: int) -> Request:
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, f"route {to} to group {number}")
 
 
+def default_route(table: int, number: int) -> Request:
+    """Whatever asks this table (of 8 bits) goes by that nexthop."""
+    body = _route(_EVERYWHERE, RTN_UNICAST, table) + attribute(RTA_NH_ID, struct.pack("=I", number))
+    return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, f"default route of table {table}")
+
+
 def unreachable(to: IPv4Network) -> Request:
     """Who asks for it is told by ICMP: host unreachable."""
     return Request(
@@ -88,8 +95,6 @@ def delete_route(to: IPv4Network) -> Request:
     return Request(RTM_DELROUTE, 0, _route(to, 0), f"delete route {to}")
 
 
-def _route(to: IPv4Network, kind: int) -> bytes:
-    head = _ROUTE.pack(
-        socket.AF_INET, to.prefixlen, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, SCOPE_UNIVERSE, kind, 0
-    )
-    return head + attribute(RTA_DST, to.network_address.packed)
+def _route(to: IPv4Network, kind: int, table: int = RT_TABLE_MAIN) -> bytes:
+    head = _ROUTE.pack(socket.AF_INET, to.prefixlen, 0, 0, table, RTPROT_BOOT, SCOPE_UNIVERSE, kind, 0)
+    return head + (attribute(RTA_DST, to.network_address.packed) if to.prefixlen else b"")

@@ -121,6 +121,23 @@ def test_the_same_connection_always_takes_the_same_way(lab: Lab) -> None:
     assert arrivals(lab, vip(lab, "all")) == arrivals(lab, vip(lab, "all"))
 
 
+def test_with_client_affinity_a_client_stays_with_one_node_until_that_fails(lab: Lab) -> None:
+    lab.client.patch("Service", "all", {"spec": {"sessionAffinity": "ClientIP"}})
+    lab.settle()
+    (first,) = arrivals(lab, vip(lab, "all"))
+    lab.client.patch("Node", first, {"spec": {"taints": [TAINT]}})
+    wait_until(lab, "all", *(name for name in EVERY if name != first))
+    (second,) = arrivals(lab, vip(lab, "all"))
+    assert second != first
+    lab.client.patch("Node", first, {"spec": {"taints": None}})
+    wait_until(lab, "all", *EVERY)
+    assert set(arrivals(lab, vip(lab, "all"))) == {first}
+    lab.client.patch("Service", "all", {"spec": {"sessionAffinity": "None"}})
+    lab.settle()
+    assert len(arrivals(lab, vip(lab, "all"))) > 1
+    assert "203.0.113" not in fabric("ip rule")
+
+
 def test_policy_local_leads_to_the_nodes_with_a_ready_endpoint_and_follows_them(lab: Lab) -> None:
     homes = tuple(sorted({pod.node for pod in lab.pods("app=web")}))
     assert len(homes) == 2
@@ -180,6 +197,7 @@ def test_the_answers_end_with_the_kubeproxy_and_so_do_the_ways(lab: Lab) -> None
 
 
 def test_ways_stay_while_the_apiserver_is_away_and_it_settles_when_it_is_back(lab: Lab) -> None:
+    wait_until(lab, "local", *sorted({pod.node for pod in lab.pods("app=web")}))
     before = cloud_of(lab).routes
     lab.kill("apiserver")
     assert sum(arrivals(lab, IPv4Address(next(iter(before)))).values()) == SYNS

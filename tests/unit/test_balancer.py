@@ -9,7 +9,17 @@ import pytest
 
 from controller.api.errors import UserError
 from controller.api.wiring import KUBE_PROXY_HEALTH_PORT as PROXY
-from topo.balancer import EXCLUDE_LABEL, Target, TargetHealth, eligible, health_ports, targets, ways
+from topo.balancer import (
+    EXCLUDE_LABEL,
+    Target,
+    TargetHealth,
+    affine,
+    eligible,
+    health_ports,
+    nodes_of_clients,
+    targets,
+    ways,
+)
 from topo.config import ClusterConfig, HealthCheckConfig
 
 VIP, OTHER = IPv4Address("203.0.113.7"), IPv4Address("203.0.113.8")
@@ -92,6 +102,19 @@ def test_a_node_that_has_not_been_asked_yet_counts_as_before() -> None:
     assert ways({VIP: PROXY}, NODES, half, before={VIP: NODES}) == {VIP: ("node1",)}
     assert ways({VIP: PROXY}, NODES, half, before={VIP: ("node2",)}) == {VIP: ()}
     assert ways({VIP: PROXY}, NODES, half, before={VIP: ()}) == {VIP: ()}
+
+
+def test_clients_of_a_service_with_affinity_stay_with_a_node_while_it_is_there() -> None:
+    sticky = service("203.0.113.8", sessionAffinity="ClientIP")
+    assert affine([service("203.0.113.7"), sticky]) == {OTHER}
+    clients = [IPv4Address(f"198.51.100.{number}") for number in range(11, 111)]
+    three, two = ("node1", "node2", "node3"), ("node1", "node3")
+    before = nodes_of_clients(clients, [OTHER], {VIP: three, OTHER: three})
+    after = nodes_of_clients(clients, [OTHER], {VIP: three, OTHER: two})
+    assert set(before) == {(client, OTHER) for client in clients}
+    assert set(before.values()) == set(three)
+    assert {before[pair] for pair in before if before[pair] != after[pair]} == {"node2"}
+    assert nodes_of_clients(clients, [OTHER], {OTHER: ()}) == {}
 
 
 def test_the_first_answer_counts_later_ones_by_the_thresholds() -> None:
