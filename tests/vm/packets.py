@@ -20,7 +20,7 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,19 @@ from controller.api.errors import PodwireError
 from scenarios.evidence import Connection, Journey, connections
 from scenarios.names import Directory
 from scenarios.packet import Packet, read
-from tests.net.test_packets import _TO, MOST_CONNECTIONS, address_of, ask, failure, host, served_by_client1
-from tests.packets import ROWS, SCENE, Row
+from tests.net.test_packets import (
+    _TO,
+    MOST_CONNECTIONS,
+    address_of,
+    ask,
+    failure,
+    host,
+    pod_named,
+    routed,
+    scene,
+)
+from tests.packets import ROWS, Row
 from topo import sandbox
-from topo.config import ClusterConfig
 from topo.lab import Lab
 from topo.plan import FABRIC, FABRIC_ADDRESS
 
@@ -70,9 +79,10 @@ class Recorder:
         """Each different way a connection of this row went, sorted; several where several pods answer."""
         to = _TO.fullmatch(row.to)
         assert to, row.to
-        sender, address = host(self.lab, row.sender), address_of(self.lab, to["host"])
+        word, _, via = to["host"].partition("@")
+        sender, address = host(self.lab, row.sender), address_of(self.lab, word)
         ports: dict[int, str] = {}
-        with self.lab.capture() as capture:
+        with routed(self.lab, address, via) if via else nullcontext(), self.lab.capture() as capture:
             for _ in range(MOST_CONNECTIONS):
                 self.port += 1
                 one = Sender(sender, self.port)
@@ -82,7 +92,9 @@ class Recorder:
                     number = failure(one, address, int(to["port"]), to["protocol"])
                     ports[self.port] = os.strerror(number) if number else "answered"
                 else:
-                    ports[self.port] = "answered by " + ask(one, address, int(to["port"]), to["protocol"])[0]
+                    ports[self.port] = (
+                        f"answered by {pod_named(ask(one, address, int(to['port']), to['protocol'])[0], row)}"
+                    )
                 if isinstance(row.expect, str) or len(set(ports.values())) >= len(row.expect):
                     break
         packets = [
@@ -147,12 +159,10 @@ def ping(sender: Sender, address: str, *, wait: float) -> str:
 
 
 def record(file: Path, datapath: str) -> int:
-    with Lab(ClusterConfig(nodes=3, clients=1, datapath=datapath), log=print) as lab:
-        lab.apply(*SCENE)
-        lab.settle()
+    with scene(datapath) as lab:
         recorder = Recorder(lab)
-        with served_by_client1(lab):
-            rows = {row.name: recorder.row(row) for row in ROWS if "net" in row.tiers}
+        # Where each time the same one of several endpoints answers, each datapath has chosen its own.
+        rows = {row.name: recorder.row(row) for row in ROWS if "net" in row.tiers and not row.one}
         empty = [name for name, told in rows.items() if not told]
         assert not empty, f"no packet was seen of: {empty}"
         file.write_text(json.dumps({"datapath": lab.ovs.datapath, "rows": rows}, indent=2) + "\n")
