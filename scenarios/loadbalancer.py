@@ -10,10 +10,8 @@ import json
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from scenarios.many import answered, connect, counted, entry
-from scenarios.probes.evenness import evenness
-
 if TYPE_CHECKING:
+    from scenarios.evidence import Connection
     from scenarios.lesson import Lesson
     from topo.cloud import Cloud
 
@@ -56,6 +54,8 @@ def without_a_cloud(lesson: Lesson) -> None:
 
 
 def minikube_tunnel(lesson: Lesson) -> None:
+    from scenarios.many import entry
+
     with lesson.step("minikube tunnel"):
         lesson.quote(
             "In Minikube, the external IP to access the application via the LoadBalancer can be exposed "
@@ -136,12 +136,14 @@ def the_cloud(lesson: Lesson) -> None:
         lesson.run(router(lesson), f"ip route show {address}")
         lesson.check(
             "the router leads the address to every healthy node",
-            expected=", ".join(node.name for node in all_nodes(lesson)),
+            expected=", ".join(node.name for node in nodes(lesson)),
             seen=", ".join(leads_to(lesson)),
         )
 
 
 def by_packet(lesson: Lesson) -> None:
+    from scenarios.many import entry
+
     with lesson.step("One request, packet by packet"):
         lesson.quote(
             "Loadbalancers are a standard way of exposing applications to the extern, for example the "
@@ -181,6 +183,9 @@ def by_packet(lesson: Lesson) -> None:
 
 
 def across_targets(lesson: Lesson) -> None:
+    from scenarios.many import counted
+    from scenarios.probes.evenness import evenness
+
     with lesson.step("Many connections, across all targets"):
         lesson.quote(
             "Loadbalancers automatically distribute incoming traffic across multiple targets to balance the "
@@ -190,16 +195,12 @@ def across_targets(lesson: Lesson) -> None:
             f"{MANY} connections, each from a source port of its own. The choice is made twice: the router "
             "hashes addresses and ports to a node, the node to a pod."
         )
-        address = external(lesson)
-        with lesson.watch() as seen:
-            connect(lesson.lab.outside(), address, 80, range(43001, 43001 + MANY))
-        found = seen.all_to(address, 80)
-        lesson.check("every connection was answered", expected=MANY, seen=answered(found))
-        nodes = counted((entry(one) for one in found), [node.name for node in all_nodes(lesson)])
+        found = many(lesson, 43001, MANY)
+        by_node = per_node(lesson, found)
         names = {pod["status"]["podIP"]: pod["metadata"]["name"] for pod in frontend_pods(lesson)}
-        pods = counted((names.get(one.served.dst.address, "?") for one in found), names.values())
-        lesson.table(("target", "connections"), [*nodes.items(), *pods.items()])
-        for what, counts in (("nodes", nodes), ("pods", pods)):
+        by_pod = counted((names.get(one.served.dst.address, "?") for one in found), names.values())
+        lesson.table(("target", "connections"), [*by_node.items(), *by_pod.items()])
+        for what, counts in (("nodes", by_node), ("pods", by_pod)):
             test = evenness(list(counts.values()))
             lesson.check_that(
                 f"they are spread evenly over the {what}",
@@ -227,24 +228,22 @@ def health_checks(lesson: Lesson) -> None:
         lesson.check("and why: it is not eligible", expected=False, seen=json.loads(after[0])["nodeEligible"])
         cloud.wait_for(lambda routes: "node2" not in routes[vip])
         lesson.run(router(lesson), f"ip route show {address}")
-        with lesson.watch() as seen:
-            connect(lesson.lab.outside(), address, 80, range(44001, 44061))
-        found = seen.all_to(address, 80)
-        counts = counted(map(entry, found), [node.name for node in all_nodes(lesson)])
+        counts = per_node(lesson, many(lesson, 44001, 60))
         lesson.table(("node", "new connections"), list(counts.items()))
-        lesson.check("every new connection was answered", expected=60, seen=answered(found))
         lesson.check("none of them came to node2", expected=0, seen=counts["node2"])
         client.patch("Node", "node2", {"spec": {"taints": None}})
         cloud.wait_for(lambda routes: "node2" in routes[vip])
         lesson.lab.settle()
         lesson.check(
             "when it is healthy again it is a target again",
-            expected=", ".join(node.name for node in all_nodes(lesson)),
+            expected=", ".join(node.name for node in nodes(lesson)),
             seen=", ".join(leads_to(lesson)),
         )
 
 
 def policy_local(lesson: Lesson) -> None:
+    from scenarios.many import entry
+
     with lesson.step("externalTrafficPolicy: Local keeps the client's address"):
         lesson.say(
             "Now only nodes that have a pod may be asked. The balancer finds them by the Service's own "
@@ -256,7 +255,7 @@ def policy_local(lesson: Lesson) -> None:
         port = get(lesson)["spec"]["healthCheckNodePort"]
         homes = sorted({pod["spec"]["nodeName"] for pod in frontend_pods(lesson)})
         rows = []
-        for node in all_nodes(lesson):
+        for node in nodes(lesson):
             command = f"{CURL} -w '\\n%{{http_code}}' http://{node.ip}:{port}/healthz"
             body, _, code = lesson.run(router(lesson), command).stdout.rpartition("\n")
             rows.append((node.name, code, json.loads(body)["localEndpoints"]))
@@ -267,12 +266,9 @@ def policy_local(lesson: Lesson) -> None:
             seen=", ".join(name for name, code, _ in rows if code == "200"),
         )
         cloud_of(lesson).wait_for(lambda routes: routes[IPv4Address(address)] == tuple(homes))
-        with lesson.watch() as seen:
-            connect(lesson.lab.outside(), address, 80, range(45001, 45031))
-        found = seen.all_to(address, 80)
+        found = many(lesson, 45001, 30)
         lesson.packets(found[0])
         where = {pod["status"]["podIP"]: pod["spec"]["nodeName"] for pod in frontend_pods(lesson)}
-        lesson.check("every connection was answered", expected=30, seen=answered(found))
         lesson.check(
             "each was served on the node to which the balancer sent it",
             expected=30,
@@ -335,13 +331,32 @@ def leads_to(lesson: Lesson) -> tuple[str, ...]:
     return tuple(cloud_of(lesson).routes[IPv4Address(external(lesson))])
 
 
-def all_nodes(lesson: Lesson) -> list[Any]:
+def nodes(lesson: Lesson) -> list[Any]:
     return [lesson.lab.node(n) for n in range(1, lesson.lab.config.nodes + 1)]
 
 
 def frontend_pods(lesson: Lesson) -> list[Any]:
     found: list[Any] = lesson.lab.client.list("Pod", "default", labels="app=frontend")[0]
     return found
+
+
+def many(lesson: Lesson, first: int, count: int) -> list[Connection]:
+    """New connections to the external address from ``count`` source ports, as the wires showed them."""
+    from scenarios.many import answered, connect
+
+    address = external(lesson)
+    with lesson.watch() as seen:
+        connect(lesson.lab.outside(), address, 80, range(first, first + count))
+    found = seen.all_to(address, 80)
+    lesson.check("every connection was answered", expected=count, seen=answered(found))
+    return found
+
+
+def per_node(lesson: Lesson, connections: list[Connection]) -> dict[str, int]:
+    """How many the balancer sent to each node."""
+    from scenarios.many import counted, entry
+
+    return counted(map(entry, connections), [node.name for node in nodes(lesson)])
 
 
 if __name__ == "__main__":
