@@ -1,6 +1,7 @@
 """Which processes a lab consists of, and one way to kill and restart each of them.
 
-Open vSwitch's daemon is started by ``topo.ovs`` and stands here as ``vswitchd`` beside the others.
+Open vSwitch's daemons are started by ``topo.ovs``. ``vswitchd`` stands here beside the others; its
+database, which nobody kills on purpose, is started again when it dies in a supervised lab.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class LabComponents:
         self._ovs, self._supervised, self._log = ovs, supervised, log
         self._state = threading.Condition()
         self._down = self._stopping = False
-        self._watch = threading.Thread(target=self._watch_vswitchd, name="watch-vswitchd", daemon=True)
+        self._watches = [
+            threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True)
+            for target in (self._watch_vswitchd, self._watch_ovsdb)
+        ]
         rows: dict[str, tuple[str | Path, ...]] = {
             "apiserver": (
                 "controller.api.server", "--socket", run_dir / API, "--db", run_dir / STORE,
@@ -77,9 +81,9 @@ class LabComponents:
             component.start()
 
     def watch(self) -> None:
-        """From now on vswitchd, which runs, is restarted too when it dies (if the lab is supervised)."""
-        if self._supervised:
-            self._watch.start()
+        """From now on Open vSwitch, which runs, is restarted too when it dies (if the lab is supervised)."""
+        for watch in self._watches if self._supervised else ():
+            watch.start()
 
     def wait_ready(self, name: str) -> None:
         self._components[name].wait_ready()
@@ -137,14 +141,32 @@ class LabComponents:
                 if self._down:
                     self._state.wait_for(lambda: self._stopping or not self._down)
                     continue
-                pause = BACK_OFF[min(deaths, len(BACK_OFF) - 1)]
-                if not self._stopping:
-                    self._log(f"ovs-vswitchd ended; starting it again in {pause:g} s")
-                if self._state.wait_for(lambda: self._stopping, pause):
-                    return
+            if not self._pause("ovs-vswitchd", deaths):
+                return
             deaths += 1
             try:
                 self._ovs.restart_vswitchd()
                 self._bridges_back()
             except PodwireError as error:
                 self._log(str(error))
+
+    def _watch_ovsdb(self) -> None:
+        deaths = 0
+        while True:
+            assert self._ovs.ovsdb
+            self._ovs.ovsdb.wait()
+            if not self._pause("ovsdb-server", deaths):
+                return
+            deaths += 1
+            try:
+                self._ovs.start_ovsdb()
+            except PodwireError as error:
+                self._log(str(error))
+
+    def _pause(self, program: str, deaths: int) -> bool:
+        """The back-off before a daemon of Open vSwitch starts again; False when the lab ends instead."""
+        pause = BACK_OFF[min(deaths, len(BACK_OFF) - 1)]
+        with self._state:
+            if not self._stopping:
+                self._log(f"{program} ended; starting it again in {pause:g} s")
+            return not self._state.wait_for(lambda: self._stopping, pause)

@@ -67,14 +67,22 @@ class PrivateOvs:
         database = self.run_dir / "ovs.db"
         if not database.exists():
             _command("ovsdb-tool", "create", str(database), str(SCHEMA))
-        listener = RUN / "db.sock"
-        self.ovsdb = self._daemon("ovsdb-server", str(database), f"--remote=punix:{listener}")
-        self._wait("ovsdb-server", self.ovsdb, lambda: _accepts(listener))
+        self.start_ovsdb()
         settings = [f"other_config:max-revalidator={MAX_REVALIDATOR}"]
         if self.offload:
             settings.append("other_config:userspace-tso-enable=true")
         _command("ovs-vsctl", "--no-wait", "--", "init", "--", "set", "Open_vSwitch", ".", *settings)
         self.start_vswitchd()
+
+    def start_ovsdb(self) -> None:
+        """Start ovsdb-server over its file, anew after a crash: ovs-vswitchd finds it by itself.
+
+        Until then ovs-vswitchd does nothing: it waits to hold the database's lock again, and the userspace
+        datapath, which its main loop drives, forwards no packet.
+        """
+        listener = RUN / "db.sock"
+        self.ovsdb = self._daemon("ovsdb-server", str(self.run_dir / "ovs.db"), f"--remote=punix:{listener}")
+        self._wait("ovsdb-server", self.ovsdb, lambda: _accepts(listener))
 
     def start_vswitchd(self) -> None:
         """Start ovs-vswitchd over the database as it is."""

@@ -77,18 +77,33 @@ def test_a_supervised_lab_starts_again_what_dies_and_says_so() -> None:
     with Lab(TWO, log=said, supervised=True) as lab:
         lab.apply(WEB, SERVICE)
         lab.settle()
-        for line in subprocess.run(
-            ["ps", "-eo", "pid,args"], capture_output=True, text=True
-        ).stdout.splitlines():
-            if "controller.kubeproxy.app" in line or "ovs-vswitchd" in line.split()[1]:
-                os.kill(int(line.split()[0]), signal.SIGKILL)
+        kill("controller.kubeproxy.app")
+        kill("ovs-vswitchd")
         said.wait(lambda line: line.startswith("kubeproxy ended by signal 9"))
         said.wait(lambda line: line.startswith("ovs-vswitchd ended; starting it again"))
         lab.components.wait_ready("kubeproxy")
-        for _ in range(100):
-            if name := answer(lab, NODE1):
-                break
-        assert name.startswith("web-")
+        assert answers(lab)
+        kill("ovsdb-server")
+        kill("controller.api.server")
+        said.wait(lambda line: line.startswith("ovsdb-server ended; starting it again"))
+        said.wait(lambda line: line.startswith("apiserver ended by signal 9"))
+        lab.components.wait_ready("apiserver")
+        assert answers(lab)
+        lab.client.patch("Deployment", "web", {"spec": {"replicas": 3}})
+        lab.settle()  # a new pod's port needs the database
+        assert answers(lab)
+
+
+def kill(program: str) -> None:
+    """End the lab's process with this word in its command line."""
+    lines = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout.splitlines()
+    (victim,) = (line for line in lines if program in line.split()[1:4])
+    os.kill(int(victim.split()[0]), signal.SIGKILL)
+
+
+def answers(lab: Lab) -> bool:
+    """Whether the Service answers again, after the time that a switch without flows needs."""
+    return any(answer(lab, NODE1).startswith("web-") for _ in range(100))
 
 
 class Said:

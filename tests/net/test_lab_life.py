@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from controller.api.errors import NotSettled, Unreachable
-from tests.net.test_lab import SERVICE, WEB, answer
+from tests.net.test_lab import NODE_PORT, SERVICE, WEB, answer
 from topo.lab import ClusterConfig, Lab
 
 NODE1, NODE2 = "192.168.49.2", "192.168.49.3"
@@ -38,16 +40,46 @@ def test_the_apiserver_killed_loses_nothing(lab: Lab) -> None:
 
 def test_the_kubeproxy_killed_traffic_goes_on_and_nothing_is_reprogrammed_that_was_right(lab: Lab) -> None:
     flows = steady(lab)
-    lab.kill("kubeproxy")
+    with old_connection(lab) as still_open:
+        lab.kill("kubeproxy")
+        assert answer(lab, NODE2)
+        assert still_open()
+        assert refused(lab)
+        patched_while_away(lab)
+        lab.restart("kubeproxy")
+        lab.settle()
+        assert still_open()
+    assert steady(lab) == flows
     assert answer(lab, NODE2)
+
+
+def patched_while_away(lab: Lab) -> None:
+    """The kubeproxy is dead: what it does not hear is told by name, and waits for it."""
     lab.client.patch("Service", "web", {"metadata": {"labels": {"seen": "no"}}})
     with pytest.raises(NotSettled, match="kubeproxy/node1") as caught:
         lab.settle(timeout=0.5)
     assert "not running: kubeproxy" in str(caught.value)
-    lab.restart("kubeproxy")
-    lab.settle()
-    assert steady(lab) == flows
-    assert answer(lab, NODE2)
+
+
+@contextmanager
+def old_connection(lab: Lab) -> Iterator[Callable[[], bool]]:
+    """A client's connection to a NodePort; gives what asks on it and tells whether the answer came."""
+    with lab.outside().socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.settimeout(5)
+        sock.connect((NODE2, NODE_PORT))
+
+        def asks() -> bool:
+            sock.sendall(b"GET /hostname HTTP/1.1\r\nHost: web\r\n\r\n")
+            return sock.recv(65536).startswith(b"HTTP/1.1 200")
+
+        assert asks()
+        yield asks
+
+
+def refused(lab: Lab) -> bool:
+    """Whether a port that the Service does not serve is refused at once to a node (7 is curl's word for it)."""
+    address = lab.client.get("Service", "web", "default")["spec"]["clusterIP"]
+    return lab.node(2).run(["curl", "-sS", "-m", "5", f"http://{address}:81/"]).returncode == 7
 
 
 def steady(lab: Lab) -> dict[str, set[str]]:
