@@ -150,6 +150,36 @@ def test_a_deleted_pod_is_told_to_end_then_killed_and_its_address_rests(cluster:
     assert cluster.pod("old")["status"]["podIP"] != address
 
 
+def test_a_pod_that_takes_the_name_of_one_still_ending_is_left_alone(cluster: Cluster) -> None:
+    stubborn = {"command": ["sh", "-c", "trap '' TERM; while true; do sleep 1; done"]}
+    old = cluster.run("heir", "busybox", ports=(), container=stubborn)
+    cluster.settle()
+    cluster.client.delete("Pod", "heir", grace=2)
+    cluster.event("heir", "Killing")
+    cluster.client.delete("Pod", "heir", grace=0)
+    new = cluster.run("heir")
+    cluster.settle()
+    found = cluster.pod("heir")
+    assert old["metadata"]["uid"] != found["metadata"]["uid"] == new["metadata"]["uid"]
+    assert condition(found, "Ready") == "True"
+
+
+def test_a_mirror_pod_is_shown_and_never_started(cluster: Cluster) -> None:
+    annotations = {"kubernetes.io/config.mirror": "static"}
+    container = {"name": "main", "image": "nginx"}
+    cluster.client.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "static", "namespace": "default", "annotations": annotations},
+            "spec": {"nodeName": "node1", "containers": [container], "hostNetwork": True},
+        }
+    )
+    cluster.settle()
+    assert cluster.events("static") == {}
+    assert "static" not in {running["pod"] for running in cluster.runtime.client.containers()}
+
+
 def test_environment_files_and_names_are_those_of_kubernetes(cluster: Cluster) -> None:
     port = {"name": "http", "port": 80, "targetPort": 8080}
     service = {
