@@ -130,6 +130,15 @@ def address(value: str) -> list[str]:
     return []
 
 
+def decimal(value: str) -> str:
+    """An IPv4 address as Kubernetes has always read it: 10.96.0.011 is 10.96.0.11, leading zeros are no
+    octal numbers (CVE-2021-29923). Everything else comes back as it is."""
+    parts = value.split(".")
+    if len(parts) == 4 and all(part.isascii() and part.isdigit() for part in parts):
+        return ".".join(str(int(part)) for part in parts)
+    return value
+
+
 def is_valid(field: str, value: Any, check: Callable[[Any], list[str]]) -> Iterator[FieldError]:
     """One error for each thing a format check finds."""
     for text in check(value):

@@ -40,7 +40,7 @@ def service(obj: Obj, old: Obj | None) -> Iterator[FieldError]:
         yield FieldError(
             "spec.clusterIPs[0]", INVALID, f"may not be set to 'None' for {kind} services", "None"
         )
-    elif spec.get("clusterIP") and not headless and rules.address(spec["clusterIP"]):
+    elif spec.get("clusterIP") and not headless and rules.address(rules.decimal(spec["clusterIP"])):
         text = "must be empty, 'None', or a valid IP address"
         yield FieldError("spec.clusterIPs[0]", INVALID, text, spec["clusterIP"])
     yield from _ports(ports, kind)

@@ -20,6 +20,7 @@ from typing import Any
 
 from controller.api.errors import ApiError
 from controller.api.objects import Obj, copy
+from controller.api.rules_metadata import decimal
 from controller.api.status import INVALID, FieldError, invalid
 from controller.api.wiring import NODE_PORTS, SERVICE_NET
 
@@ -119,6 +120,7 @@ def allocate_service(
     made = copy(service)
     spec = made.setdefault("spec", {})
     spec.setdefault("type", "ClusterIP")
+    _without_leading_zeros(spec)
     if old is not None:
         _normalize(spec, old["spec"])
         _keep(spec, old["spec"])
@@ -154,6 +156,14 @@ def _allocates_node_ports(spec: Mapping[str, Any]) -> bool:
 
 def _needs_health_check(spec: Mapping[str, Any]) -> bool:
     return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+
+
+def _without_leading_zeros(spec: Obj) -> None:
+    """Stored in the one form that every reader understands."""
+    if spec.get("clusterIP"):
+        spec["clusterIP"] = decimal(spec["clusterIP"])
+    if spec.get("clusterIPs"):
+        spec["clusterIPs"] = [decimal(address) for address in spec["clusterIPs"]]
 
 
 def _normalize(spec: Obj, old: Mapping[str, Any]) -> None:
@@ -228,6 +238,7 @@ class _Allocation:
 
     def cluster_ip(self, family: str) -> None:
         spec = self.spec
+        self.check_families()
         family = (spec.get("ipFamilies") or [family])[0]
         asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
         before = self.old.get("clusterIP", "") if _needs_cluster_ip(self.old) else ""
@@ -242,6 +253,19 @@ class _Allocation:
         spec["clusterIPs"] = [asked, *(spec.get("clusterIPs") or ())[1:]]
         spec.setdefault("ipFamilies", [family])
         spec.setdefault("ipFamilyPolicy", "SingleStack")
+
+    def check_families(self) -> None:
+        """Whether the cluster has the families that are asked for. A headless Service without selector has
+        its addresses from elsewhere and may be of any."""
+        spec, there = self.spec, self.ranges.networks
+        if spec.get("clusterIP") == HEADLESS and not spec.get("selector"):
+            return
+        if spec.get("ipFamilyPolicy") == "RequireDualStack" and len(there) < 2:
+            text = "this cluster is not configured for dual-stack services"
+            raise self.invalid("spec.ipFamilyPolicy", spec["ipFamilyPolicy"], text)
+        for index, family in enumerate(spec.get("ipFamilies") or ()):
+            if family not in there:
+                raise self.invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster")
 
     def claim(self, asked: str, family: str) -> str:
         """The address a manifest asks for, or why it cannot have it."""

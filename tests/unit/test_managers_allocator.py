@@ -207,3 +207,29 @@ def test_a_port_held_from_before_the_range_changed_may_be_kept() -> None:
     )
     narrow = Ranges(node_ports=range(31000, 32000))
     assert ports_of(allocate_service(stored, [stored], ranges=narrow)) == [30000]
+
+
+def test_leading_zeros_of_an_address_are_no_octal_number() -> None:
+    made = allocate_service(service("web", {"spec": {"clusterIP": "10.96.0.011"}}), [])
+    assert made["spec"]["clusterIPs"] == [made["spec"]["clusterIP"]] == ["10.96.0.11"]
+    again = allocate_service(service("web", {"spec": {"clusterIP": "10.96.0.011"}}), [made])
+    assert again["spec"]["clusterIP"] == "10.96.0.11"
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ({"ipFamilies": ["IPv6"]}, r'spec.ipFamilies\[0\]: Invalid value: "IPv6": not configured'),
+        ({"ipFamilies": ["IPv4", "IPv6"]}, r"spec.ipFamilies\[1\].*not configured on this cluster"),
+        ({"ipFamilyPolicy": "RequireDualStack"}, "not configured for dual-stack services"),
+    ],
+)
+def test_a_family_that_the_cluster_does_not_have_is_refused(spec: Obj, text: str) -> None:
+    with pytest.raises(Invalid, match=text):
+        allocate_service(service("web", {"spec": spec}), [])
+
+
+def test_a_headless_service_without_selector_may_be_of_any_family() -> None:
+    spec = {"clusterIP": "None", "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"}
+    made = allocate_service(service("web", {"spec": {**spec, "selector": None}}), [])
+    assert made["spec"]["ipFamilies"] == ["IPv4", "IPv6"]
