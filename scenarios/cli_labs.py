@@ -57,7 +57,9 @@ def _stay(config: Any, files: list[str]) -> int:
     from topo import sandbox
     from topo.lab import Lab
 
-    with Lab(config, log=_say, supervised=True) as lab:
+    unstarted = Lab(config, log=_say, supervised=True)
+    _say(f"podwire up: {unstarted.facts()}")
+    with unstarted as lab:
         applied = lab.apply(*files) if files else []
         for obj in applied:
             _say(f"{obj['kind'].lower()}/{obj['metadata']['name']} applied")
@@ -74,8 +76,9 @@ def _stay(config: Any, files: list[str]) -> int:
 def _how_to_reach(name: str, config: Any) -> str:
     which = "" if name == "podwire" else f" --lab {name}"
     clients = f", {config.clients} client{'s' if config.clients > 1 else ''}" if config.clients else ""
+    nodes = f"{config.nodes} node{'s' if config.nodes > 1 else ''}"
     return (
-        f"the lab '{name}' is up: {config.nodes} nodes{clients}. From another terminal:\n"
+        f"the lab '{name}' is up: {nodes}{clients}. From another terminal:\n"
         f"  ./lab get pods{which}\n  ./lab exec client1{which} -- curl -s http://192.168.49.2:30000/\n"
         f"  ./lab flows node1{which}\n  ./lab down{which}"
     )

@@ -274,9 +274,7 @@ def _tell(module: Any, config: Any, options: argparse.Namespace, out: Output | N
     result = Result(lesson=name)
     start = time.monotonic()
     unstarted = Lab(config, log=narrator.line)
-    size = f"{config.nodes} nodes, {config.clients} outside"
-    facts = f"{size}, {unstarted.ovs.datapath} datapath, {config.controller}"
-    narrator.title(name, facts, (module.__doc__ or "").splitlines()[0])
+    narrator.title(name, unstarted.facts(), (module.__doc__ or "").splitlines()[0])
     with unstarted as lab:
         result.lab = {
             "nodes": config.nodes,

@@ -100,6 +100,12 @@ class Lab:
             raise
         return self
 
+    def facts(self) -> str:
+        """On what it runs, before it is started too: what a user should read in the first line."""
+        config = self.config
+        nodes = f"{config.nodes} node{'s' if config.nodes > 1 else ''}"
+        return f"{nodes}, {config.clients} outside, {self.ovs.datapath} datapath, {config.controller}"
+
     def _start(self) -> None:
         began = time.monotonic()
         _need_programs()
@@ -111,7 +117,6 @@ class Lab:
         for left in self.run_dir.glob("*.db*"):  # of an earlier lab in this sandbox
             left.unlink()
         shutil.rmtree(self.run_dir / PKI, ignore_errors=True)
-        self._log(f"datapath: {self.ovs.datapath}")
         self._undo.callback(self.components.stop)
         self.components.start()
         self._undo.callback(self.ovs.stop)
@@ -146,7 +151,7 @@ class Lab:
         if self.config.cloud:
             self.start_cloud()
         self.settle()
-        self._log(f"{len(self.plan.nodes)} nodes up in {time.monotonic() - began:.1f} s")
+        self._log(f"up in {time.monotonic() - began:.1f} s")
 
     def stop(self) -> None:
         """End everything in order; twice is fine."""

@@ -77,7 +77,7 @@ def old_connection(lab: Lab) -> Iterator[Callable[[], bool]]:
 
 
 def refused(lab: Lab) -> bool:
-    """Whether a port that the Service does not serve is refused at once to a node (7 is curl's word for it)."""
+    """Whether a node is refused at once at a port that the Service does not serve (7 is curl's word)."""
     address = lab.client.get("Service", "web", "default")["spec"]["clusterIP"]
     return lab.node(2).run(["curl", "-sS", "-m", "5", f"http://{address}:81/"]).returncode == 7
 

@@ -219,7 +219,8 @@ def test_the_translate_probe_prints_both_translations() -> None:
 def test_a_lab_in_the_background_is_used_and_ended() -> None:
     with nothing_left():
         said = answer("up", "-d", "--lab", "second", "--nodes", "1", "--clients", "1")
-        assert "the lab 'second' is up: 1 nodes, 1 client" in said
+        assert said.startswith("podwire up: 1 node, 1 outside, ")
+        assert "the lab 'second' is up: 1 node, 1 client" in said
         assert "several labs run: podwire, second; choose one by --lab NAME" in lab("get", "pods").stderr
         assert answer("get", "nodes", "--lab", "second").count("Ready") == 1
         assert answer("down", "--lab", "second") == "the lab 'second' is gone\n"
