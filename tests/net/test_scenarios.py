@@ -251,3 +251,12 @@ def test_without_root_it_is_one_sentence(argv: list[str]) -> None:
     assert done.returncode == 2, done.stderr
     assert "needs root: sudo ./lab" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_door_without_root_or_a_terminal_to_ask_is_one_sentence() -> None:
+    nobody = ["setsid", "--wait", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    for command in ("nodeport", "test"):
+        done = run(*nobody, str(ROOT / "lab"), command)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith("podwire: a lab needs root (network namespaces), and ")
+        assert done.stderr.count("\n") == 1
