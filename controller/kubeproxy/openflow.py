@@ -22,11 +22,15 @@ from controller.kubeproxy.diff import (
     ModifyGroup,
     RemoveBucket,
 )
+from controller.kubeproxy.fields import UDP
 from controller.kubeproxy.flow import Bucket, Flow, FlowKey, Group
-from controller.kubeproxy.openflow_actions import encode_actions, encode_instructions, oxm
+from controller.kubeproxy.openflow_actions import NX_VENDOR, encode_actions, encode_instructions, oxm
+from controller.kubeproxy.services import Address
+from controller.kubeproxy.stale import Stale
 
 VERSION = 6
-OFPT_ERROR, OFPT_FLOW_MOD, OFPT_GROUP_MOD = 1, 14, 15
+OFPT_ERROR, OFPT_EXPERIMENTER, OFPT_FLOW_MOD, OFPT_GROUP_MOD = 1, 4, 14, 15
+NXT_CT_FLUSH = 32
 OFPT_MULTIPART_REQUEST, OFPT_MULTIPART_REPLY, OFPT_BARRIER_REQUEST, OFPT_BARRIER_REPLY = 18, 19, 20, 21
 OFPT_BUNDLE_CONTROL, OFPT_BUNDLE_ADD_MESSAGE = 33, 34
 OFPMP_FLOW_DESC, OFPMP_GROUP_DESC, OFPMP_PORT_DESC = 1, 7, 13
@@ -49,6 +53,10 @@ _WEIGHT = Struct("!HHH2x")
 _SELECTION = Struct("!HHII4x16sQ")
 _BUNDLE = Struct("!IHH")
 _MULTIPART = Struct("!HH4x")
+_EXPERIMENTER = Struct("!IIB7x")
+_FLUSH_TUPLE = Struct("!HH4x")
+_FLUSH_ADDRESS = Struct("!HH16s4x")
+_FLUSH_NUMBER = Struct("!HHH2x")
 
 
 def encode(message: Message, xid: int) -> bytes:
@@ -143,6 +151,21 @@ def bundle(messages: Sequence[Message], bundle_id: int, xid: int) -> list[bytes]
     ]
     added = [_message(OFPT_BUNDLE_ADD_MESSAGE, xid, add + encode(message, xid)) for message in messages]
     return [control[0], *added, control[1]]
+
+
+def flush(stale: Stale, xid: int) -> bytes:
+    """NXT_CT_FLUSH (Open vSwitch 3.1): forget the UDP connections of these tuples, original and reply."""
+    body = _flush_tuple(0, 1, 3, stale.asked, stale.port)
+    if stale.endpoint is not None:
+        body += _flush_tuple(1, 0, 2, stale.endpoint, stale.endpoint_port)
+    zone = _FLUSH_NUMBER.pack(2, 8, stale.zone)
+    return _message(OFPT_EXPERIMENTER, xid, _EXPERIMENTER.pack(NX_VENDOR, NXT_CT_FLUSH, UDP) + body + zone)
+
+
+def _flush_tuple(type: int, address_type: int, port_type: int, address: Address, port: int) -> bytes:
+    mapped = address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
+    inner = _FLUSH_ADDRESS.pack(address_type, 20, mapped) + _FLUSH_NUMBER.pack(port_type, 8, port)
+    return _FLUSH_TUPLE.pack(type, 8 + len(inner)) + inner
 
 
 def barrier_request(xid: int) -> bytes:

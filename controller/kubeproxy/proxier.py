@@ -32,6 +32,7 @@ from controller.kubeproxy.services import (
     service_ports,
     slice_service,
 )
+from controller.kubeproxy.stale import Stale, outdated, ways
 from controller.kubeproxy.topology import categorize
 
 Obj = dict[str, Any]
@@ -60,6 +61,8 @@ class Proxier:
         self._users: dict[EndpointKey, set[ServicePortName]] = defaultdict(set)
         self._group_ids = GroupIds(hash_of)
         self._ledger = Ledger()
+        self._ways: dict[ServicePortName, frozenset[Stale]] = {}  # of UDP ports alone
+        self._stale: set[Stale] = set()
         self._dirty_services: set[Name] = set()
         self._dirty_pods: set[Name] = set()
         self._dirty_endpoints: set[EndpointKey] = set()
@@ -131,6 +134,12 @@ class Proxier:
         self._recompute()
         return self._ledger.take()
 
+    def stale(self) -> set[Stale]:
+        """What conntrack is to forget since the last ``stale()``, once the changes are in the switch."""
+        self._recompute()
+        stale, self._stale = self._stale, set()
+        return stale
+
     def waiting(self) -> list[str]:
         """Why the state cannot be complete yet, a sentence each; until then no progress is reported."""
         self._recompute()
@@ -200,6 +209,7 @@ class Proxier:
         gone = {p.name for p in self._service_ports.get(key, ())} - {p.name for p in ports}
         for name in gone:
             self._use(name, frozenset())
+            self._set_ways(name, frozenset())
             for group_name in (name, local(name)):
                 self._moved(self._group_ids.remove(group_name))
         flows: list[Flow] = flows_of_service(ports[0], node) if ports else []
@@ -216,10 +226,17 @@ class Proxier:
                     groups.append(group_of(port, chosen.cluster, ids[0]))
                 if chosen.local:
                     groups.append(group_of(port, chosen.local, ids[1], local=True))
+                self._set_ways(port.name, ways(port, chosen.all, node))
                 self._use(port.name, frozenset((e.address, e.port, port.name.protocol) for e in chosen.all))
         else:
             self._service_ports.pop(key, None)
         self._ledger.share(("service", key), flows, groups)
+
+    def _set_ways(self, name: ServicePortName, after: frozenset[Stale]) -> None:
+        before = self._ways.pop(name, frozenset())
+        if after:
+            self._ways[name] = after
+        self._stale = (self._stale | outdated(before, after)) - {w for w in after if w.endpoint is not None}
 
     def _group(self, name: ServicePortName, endpoints: Sequence[Endpoint]) -> int:
         """The id of the group of these endpoints; 0, which no group has, when there are none."""

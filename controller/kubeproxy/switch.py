@@ -38,6 +38,7 @@ from controller.kubeproxy.diff import (
 from controller.kubeproxy.flow import FlowKey
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.readback import ReadBack
+from controller.kubeproxy.stale import Stale
 
 LOG = logging.getLogger("kubeproxy")
 MOST_CAUSES = 100  # of one change, in the log of timings; a switch that is away gathers no more
@@ -51,6 +52,8 @@ class Settings:
     answer_within: float = 10.0
     hold_deletes: float = 10.0
     """After a connect, how long what seems left over stays while the proxier still waits for something."""
+    flush_again: float = 0.5
+    """After connections were forgotten, when the same are forgotten once more."""
     retry_after: tuple[float, ...] = (0.05, 0.2, 1.0, 3.0)
     """Pauses between attempts after the switch refused something; when they are used up the process ends."""
 
@@ -73,6 +76,8 @@ class _Change:
     causes: Sequence[str]
     received: float
     errors: int = 0
+    flushes: bool = False
+    """Connections are being forgotten: what the switch says to that changes nothing else."""
 
 
 class Switch:
@@ -105,6 +110,8 @@ class Switch:
         self._not_before = 0.0
         self._attempts = 0
         self._waiting: list[str] = []
+        self._stale: set[Stale] = set()
+        self._again: tuple[float, set[Stale]] | None = None
 
     # what is heard
 
@@ -183,8 +190,10 @@ class Switch:
             return None
         if now < self._not_before:
             return self._not_before
+        if self._again is not None and now >= self._again[0]:
+            self._stale |= self._again[1]
         if self.have is not None and not self._send(channel, self.have, now) and now < self._next_read:
-            return self._next_read
+            return self._next_read if self._again is None else min(self._next_read, self._again[0])
         if self._under_way is None:
             self._read(channel, now)
         return now + self.settings.answer_within
@@ -223,6 +232,7 @@ class Switch:
             self._ports_moved = False
             self.proxier.set_ports(self.ports)
         changes = self.proxier.changes()
+        self._stale |= self.proxier.stale()
         self._waiting = self._say_waiting(self.proxier.waiting())
         if not self._whole:
             return messages(changes, have)
@@ -241,6 +251,9 @@ class Switch:
         self._causes, self._received = {}, None
         if not sends:
             self._attempts = 0
+            if self._stale:
+                self._flush(version, now)
+                return True
             self._report(version)
             return False
         change = _Change(
@@ -259,7 +272,29 @@ class Switch:
             channel.send(piece)
         return True
 
+    def _flush(self, version: int | None, now: float) -> None:
+        """Have conntrack forget what no longer leads anywhere; ``version`` is reported when it has.
+
+        Once more after a while: the datapath's cached flows outlive the barrier by some milliseconds, and
+        a datagram that meets them brings the connection back.
+        """
+        assert self.channel is not None, "called only while there is one"
+        stale, self._stale = self._stale, set()
+        pending = self._again[1] if self._again else set()
+        self._again = None if stale == pending else (now + self.settings.flush_again, stale | pending)
+        LOG.info("%s: forgetting UDP connections to %s", self.node, _many(len(stale), "former way"))
+        barrier = next(self._xids)
+        self._under_way = _Change(
+            barrier=barrier, sent=[], version=version, began=now, causes=(), received=now, flushes=True
+        )
+        sends = [openflow.flush(one, next(self._xids)) for one in sorted(stale, key=str)]
+        for piece in openflow.joined([*sends, openflow.barrier_request(barrier)]):
+            self.channel.send(piece)
+
     def _finish(self, change: _Change, now: float) -> None:
+        if change.flushes:
+            self._report(change.version)
+            return
         if change.errors:
             self._retry(now)
             return
@@ -281,6 +316,9 @@ class Switch:
                 "causes": list(change.causes),
             }
             print(json.dumps(record), file=self.timing, flush=True)
+        if self._stale:
+            self._flush(change.version, now)
+            return
         self._report(change.version)
 
     def _retry(self, now: float) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from scenarios.evidence import connections
 from scenarios.packet import read
-from tests.packets import ROWS, SCENE, Row
+from tests.packets import ROWS, SCENE, Row, pod, service
 from topo.config import ClusterConfig
 from topo.lab import Lab
 from topo.netns import Netns
@@ -131,6 +131,33 @@ def check(lab: Lab, row: Row, sender: Any, address: str, to: re.Match[str]) -> N
         if answered >= set(row.expect) and number >= 2 * len(row.expect):
             break
     assert len(answered) == 1 and answered < set(row.expect) if row.one else answered == set(row.expect)
+
+
+def test_a_udp_client_that_keeps_its_port_leaves_pods_that_are_gone(lab: Lab) -> None:
+    pods = [pod("short-0", "node1", "short"), pod("short-1", "node2", "short")]
+    lab.apply(*pods, service("short", "10.96.0.80"))
+    lab.settle()
+    with lab.pod("bob").socket(kind=socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.bind(("0.0.0.0", 12345))
+        sock.connect(("10.96.0.80", 80))
+
+        def answered() -> str:
+            sock.send(b"hostname\n")
+            return sock.recv(4096).decode()
+
+        first = answered()
+        lab.client.delete("Pod", first, "default")
+        lab.settle()
+        other = answered()
+        assert {first, other} == {"short-0", "short-1"}
+        lab.client.delete("Pod", other, "default")
+        lab.settle()
+        with pytest.raises(ConnectionRefusedError):
+            answered()
+        lab.apply(pods[0])
+        lab.settle()
+        assert answered() == "short-0"
 
 
 def host(lab: Lab, word: str) -> Any:

@@ -123,6 +123,7 @@ class World:
             messages = diff(self.have[name], want)
             self.switch.openflow(f"br-{name}").send(openflow.bundle(messages, 1, 1))
             self.have[name] = after(self.have[name], want)
+            self.switch.openflow(f"br-{name}").send([openflow.flush(one, 1) for one in proxier.stale()])
         self.switch.forget_megaflows()
 
     # Packets.

@@ -40,6 +40,7 @@ from controller.kubeproxy.pipeline import (
 )
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.services import Endpoint, service_ports
+from controller.kubeproxy.stale import Stale
 from tests import packets
 from tests.kubeproxy_objects import (
     endpoint_object,
@@ -65,7 +66,7 @@ def oracle(messages: Sequence[bytes], tmp_path: Path) -> list[str]:
     )
     assert done.returncode == 0, done.stderr
     assert "WARN" not in done.stderr, done.stderr
-    texts = re.split(r"^(?=OFPT_|OFPST_)", done.stdout, flags=re.M)[1:]
+    texts = re.split(r"^(?=OFPT_|OFPST_|NXT_)", done.stdout, flags=re.M)[1:]
     return [named(" ".join(text.split())) for text in texts]
 
 
@@ -216,6 +217,23 @@ def test_learn_encodes_as_written(tmp_path: Path, protocol: str) -> None:
     (flow,) = flows_of_affinity(port, endpoints, 5, CAUSE)
     (text,) = oracle([openflow.encode(AddFlow(flow), 1)], tmp_path)
     assert str(flow.actions[0]) in text
+
+
+def test_forgetting_connections_encodes_as_ovs_ofctl_has_it(tmp_path: Path) -> None:
+    asked, endpoint = IPv4Address("10.96.0.50"), IPv4Address("10.244.2.2")
+    messages = [
+        openflow.flush(Stale(1002, asked, 53, endpoint, 5353), 1),
+        openflow.flush(Stale(1002, asked, 53), 2),
+        openflow.flush(Stale(1002, IPv6Address("fd00::1"), 53, IPv6Address("fd00::2"), 5353), 3),
+    ]
+    both, one, ipv6 = oracle(messages, tmp_path)
+    head = "NXT_CT_FLUSH (OF1.5) (xid=0x1): zone=1002"
+    to = "'ct_nw_src=::,ct_nw_dst=10.96.0.50,ct_tp_src=0,ct_tp_dst=53,ct_nw_proto=17'"
+    assert both == f"{head} {to} 'ct_nw_src=10.244.2.2,ct_nw_dst=::,ct_tp_src=5353,ct_tp_dst=0'"
+    assert to in one
+    assert "10.244.2.2" not in one
+    assert "ct_ipv6_dst=fd00::1" in ipv6
+    assert "ct_ipv6_src=fd00::2" in ipv6
 
 
 def test_a_stream_is_split_into_whole_messages_and_a_rest() -> None:

@@ -1,0 +1,53 @@
+"""UDP connections that lead where they no longer should: what to make conntrack forget, and when.
+
+UDP has no end: a client that keeps its source port would be sent to an endpoint that is gone for as long
+as it goes on asking. TCP is left alone: it ends by itself, and a pod may finish what it has begun.
+Pure values; ``openflow.flush`` encodes them, ``switch`` sends them after the flows they belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from controller.api import wiring
+from controller.kubeproxy.node import Node
+from controller.kubeproxy.services import Address, Endpoint, ServicePort
+
+
+class Stale(NamedTuple):
+    """UDP connections in a zone that asked for ``asked``:``port``; of one endpoint, or of all (None)."""
+
+    zone: int
+    asked: Address
+    port: int
+    endpoint: Address | None = None
+    endpoint_port: int = 0
+
+
+def ways(port: ServicePort, endpoints: Iterable[Endpoint], node: Node) -> frozenset[Stale]:
+    """Every way a UDP Service port offers here: each of its addresses to each endpoint, and to nobody."""
+    if port.name.protocol != "UDP":
+        return frozenset()
+    asked = [(address, port.port) for address in (port.cluster_ip, *port.external_addresses)]
+    if port.node_port:
+        asked += [(address, port.node_port) for address in (node.address, wiring.NODE_PORT_VIRTUAL)]
+    zone = node.dnat_zone
+    found = {Stale(zone, address, number, e.address, e.port) for address, number in asked for e in endpoints}
+    return frozenset(found | {Stale(zone, address, number) for address, number in asked})
+
+
+def outdated(before: frozenset[Stale], after: frozenset[Stale]) -> set[Stale]:
+    """What to forget when the ways of a port change.
+
+    Ways that are gone, all of an address at once when it is gone itself. And what asked for a new external
+    address while it was nobody's: that went to the outside world, and would go on doing so. (A ClusterIP
+    or NodePort that is nobody's is never tracked.)
+    """
+    gone = {way for way in before - after if way.endpoint is None or _to_all(way) in after}
+    came = {way for way in after - before if way.endpoint is None} if before else set()
+    return gone | {way for way in came if way.asked not in wiring.SERVICE_NET}
+
+
+def _to_all(way: Stale) -> Stale:
+    return Stale(way.zone, way.asked, way.port)
