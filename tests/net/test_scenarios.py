@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.net.leaks import nothing_left, said
+from tests.net.leaks import Moment, nothing_left, said
 from tests.net.test_sandbox import RUNNING, small
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,13 +119,22 @@ def test_a_lesson_leaves_nothing_behind() -> None:
 
 
 TELLING = said("1. The book's two Deployments")
+BOOTING, UP = said("podwire up:"), said("is up:")
 
 
 @pytest.mark.parametrize("victim", ["outside", "process 1", "lab"])
-def test_a_lesson_that_is_killed_leaves_nothing_behind(victim: str) -> None:
+@pytest.mark.parametrize(
+    ("argv", "moment"),
+    [(["nodeport"], TELLING), (["up"], BOOTING), (["up"], UP)],
+    ids=["telling", "booting", "up"],
+)
+def test_a_whole_lab_that_is_killed_leaves_nothing_behind(
+    argv: list[str], moment: Moment, victim: str
+) -> None:
     with nothing_left() as start:
-        chain = start([*LAB, "nodeport"])
-        chain.reach(TELLING)
+        chain = start([*LAB, *argv])
+        chain.reach(moment)
+        assert moment.reached(chain), chain.output
         chain.kill(victim)
         assert chain.end() in (-signal.SIGKILL, 128 + signal.SIGKILL)
 

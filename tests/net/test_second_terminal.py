@@ -223,4 +223,7 @@ def test_a_lab_in_the_background_is_used_and_ended() -> None:
         assert "the lab 'second' is up: 1 node, 1 client" in said
         assert "several labs run: podwire, second; choose one by --lab NAME" in lab("get", "pods").stderr
         assert answer("get", "nodes", "--lab", "second").count("Ready") == 1
+        for name in ("second", "podwire"):  # the same addresses in both, at once
+            words = answer("exec", "client1", "--lab", name, "--", "ping", "-c", "1", "192.168.49.2")
+            assert " 0% packet loss" in words
         assert answer("down", "--lab", "second") == "the lab 'second' is gone\n"
