@@ -144,6 +144,18 @@ SCENE: list[Obj] = [
         sessionAffinity="ClientIP",
         sessionAffinityConfig={"clientIP": {"timeoutSeconds": 86400}},
     ),
+    service("mirror", "10.96.0.72", 30072, app="solo", balancer="203.0.113.72"),
+    service("self", "10.96.0.73", 30073, app="solo", balancer="203.0.113.73", externalTrafficPolicy="Local"),
+    service("onhost", "10.96.0.74", 30074, app="host", target=9090, balancer="203.0.113.74"),
+    service(
+        "ownhost",
+        "10.96.0.75",
+        30075,
+        app="host",
+        target=9090,
+        balancer="203.0.113.75",
+        externalTrafficPolicy="Local",
+    ),
     service("nokeep", "10.96.0.68", 30098, balancer="203.0.113.68", externalTrafficPolicy="Local"),
 ]
 
@@ -265,6 +277,22 @@ internal policy Local reaches the endpoint on the pod's node | pod/alice | svc/n
 internal policy Local reaches the endpoint on the node | node2 | svc/near:80/udp | web-1
 internal policy Local without an endpoint on the pod's node gets nothing | pod/bob | svc/near:80/tcp | dropped
 internal policy Local without an endpoint on the node gets nothing | node3 | svc/near:80/udp | dropped
+""")
+
+HAIRPIN_ROWS = _rows("""
+a pod reaches itself through a balancer's address | pod/solo-0 | lb/mirror:80/tcp | solo-0 | node1
+a pod reaches itself through a balancer's address of policy Local | pod/solo-0 | lb/self:80/tcp | solo-0 | hairpin
+a pod reaches itself through a NodePort of policy Local of its own node | pod/solo-0 | node1:30073/udp | solo-0 | hairpin
+a pod does not reach itself through a NodePort of policy Local of another node | pod/solo-0 | node3:30073/tcp | dropped
+a pod on another node reaches a balancer's address with its node's address | pod/bob | lb/mirror:80/tcp | solo-0 | node3
+a pod on another node reaches a balancer's address of policy Local | pod/bob | lb/self:80/udp | solo-0
+a node reaches its own hostNetwork endpoint through a balancer's address | node2 | lb/onhost:80/tcp | host-0 | hairpin
+a node reaches its own hostNetwork endpoint through a balancer's address of policy Local | node2 | lb/ownhost:80/udp | host-0 | hairpin
+a node reaches its own hostNetwork endpoint through its NodePort of policy Local | node2 | node2:30075/tcp | host-0 | hairpin
+a node reaches another node's hostNetwork endpoint through a balancer's address | node1 | lb/onhost:80/tcp | host-0 | node1
+a pod reaches its node's hostNetwork endpoint through a balancer's address | pod/far-0 | lb/onhost:80/tcp | host-0
+outside to a hostNetwork endpoint by a balancer's address and another node | client1 | lb/onhost@node1:80/tcp | host-0 | node1
+outside to a hostNetwork endpoint by policy Local keeps the client's address | client1 | lb/ownhost@node2:80/tcp | host-0
 """)
 
 AFFINITY_ROWS = _rows("""

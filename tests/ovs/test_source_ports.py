@@ -65,3 +65,15 @@ def test_node_and_pod_are_both_answered_on_ports_of_their_own(world: World, orde
             outcome = world.connect(sender, "client1", 8080, "udp", OWN.start + 1)
             assert outcome.kind == "answered"
             assert outcome.source == NODE1
+
+
+@pytest.mark.parametrize("sender", ["pod/bob", "pod/alice", "client1"])
+def test_one_client_port_towards_several_addresses_over_one_pod(world: World, sender: str) -> None:
+    """The pod tells them apart by the source port, of which the second gets another."""
+    world.switch.flush_conntrack()
+    targets = [("node3", 30081), ("node3", 30072)]
+    targets += [("svc/solo", 80), ("svc/self", 80)] if sender != "client1" else [("lb/self@node1", 80)]
+    for _ in range(2):
+        for to, port in targets:
+            outcome = world.connect(sender, to, port, "udp", 12345)
+            assert (outcome.kind, outcome.by) == ("answered", "solo-0"), to
