@@ -13,11 +13,11 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from controller.api.errors import PodwireError, UsageError
+from controller.api.errors import UsageError
 from scenarios.cli import Parser
+from tests import command
 from tests.bench.figures import Figure, table
 from topo import sandbox
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         if word not in BENCHES:
             raise UsageError(f"there is no bench `{word}`; there are {', '.join(BENCHES)}")
     sandbox.need_root()
-    out = _open(options.json)
+    out = command.json_file(options.json)
     before = machine()
     figures: list[Figure] = []
     for letter in chosen:
@@ -85,22 +85,5 @@ def machine() -> dict[str, Any]:
     return {"processors": os.cpu_count(), "kernel": platform.release(), "load": os.getloadavg()}
 
 
-def _open(path: str | None) -> Any:
-    if path is None:
-        return None
-    if path == "-":
-        return sys.stdout
-    try:
-        return Path(path).open("w", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--json {path}: {error.strerror}") from None
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except PodwireError as error:
-        print(f"podwire: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command.end(main)

@@ -7,10 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from controller.api.errors import PodwireError, UsageError
+from controller.api.errors import UsageError
+from tests import command
 from tests.conformance import report
 from tests.conformance.run import BUDGET, Result, choose, run
 from tests.conformance.upstream import Upstream
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         show(chosen)
         return 0
     sandbox.need_root()
-    out = _open(options.json)
+    out = command.json_file(options.json)
     return sandbox.enter(lambda: inside(chosen, options, out), name=f"conformance-{os.getpid()}")
 
 
@@ -104,20 +104,5 @@ def inside(chosen: Sequence[Upstream], options: argparse.Namespace, out: Any) ->
     return 1 if bad else 0
 
 
-def _open(path: str | None) -> Any:
-    if path is None:
-        return None
-    try:
-        return Path(path).open("w", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--json {path}: {error.strerror}") from None
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except PodwireError as error:
-        print(f"podwire: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command.end(main)

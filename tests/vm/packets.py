@@ -18,17 +18,16 @@ import json
 import os
 import socket
 import struct
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from controller.api.errors import PodwireError
 from scenarios.evidence import Connection, Journey, connections
 from scenarios.names import Directory
 from scenarios.packet import Packet, read
+from tests import command
 from tests.net.test_packets import (
     _TO,
     MOST_CONNECTIONS,
@@ -218,8 +217,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except PodwireError as error:
-        print(f"podwire: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    command.end(main)
