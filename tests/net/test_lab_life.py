@@ -83,7 +83,7 @@ def refused(lab: Lab) -> bool:
 
 
 def steady(lab: Lab) -> dict[str, set[str]]:
-    """Each bridge's flows by what does not change while they stay, their age included to the second."""
+    """Each bridge's flows by what does not change while they stay."""
     found: dict[str, set[str]] = {}
     for node in lab.plan.nodes:
         lines = lab.ovs.ofctl("--no-stats", "dump-flows", node.bridge).splitlines()[1:]
