@@ -1,7 +1,7 @@
 """``./lab test``: every check of the house, one after the other or side by side, one summary.
 
 With arguments it is pytest with these arguments. Without: ruff, mypy and the layers beside the tests
-that need no root, then the net tier by itself, because it measures time.
+that need no root, then the net tier in two sandboxes side by side, because it mostly waits.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,29 +36,39 @@ STATIC = (
     Check("layers", (str(_BIN / "lint-imports"), "--cache-dir", str(_CACHE / "layers"))),
 )
 ROOTLESS = Check("unit, ovs", (*_PYTEST, "tests/unit", "tests/ovs"), quiet=False)
-NET = Check("net", (*_PYTEST, "tests/net"), quiet=False)
+_COMMANDS = tuple(
+    f"tests/net/test_{name}.py"
+    for name in ("sandbox", "sandbox_join", "lab_ends", "scenarios", "second_terminal", "conformance")
+)
+"""The half of the net tier that starts whole commands; every other file of it is in the other half."""
+NET = Check("net, labs", (*_PYTEST, "tests/net", *(f"--ignore={file}" for file in _COMMANDS)), quiet=False)
+NET_COMMANDS = Check("net, commands", (*_PYTEST, *_COMMANDS))
 
 
 def main(arguments: list[str]) -> int:
     """Run everything, or pytest with arguments; returns the exit status."""
     if arguments:
         return subprocess.call((*_PYTEST, *arguments))
-    outcome: list[tuple[str, int, float]] = []
+    outcome = [*_side_by_side(ROOTLESS, STATIC), *_side_by_side(NET, [NET_COMMANDS])]
+    print()
+    for name, status, seconds in outcome:
+        print(f"{'passed' if status == 0 else 'FAILED'}  {name:14}{seconds:6.1f}s")
+    return 1 if any(status for _, status, _ in outcome) else 0
+
+
+def _side_by_side(shown: Check, quiet: Sequence[Check]) -> list[tuple[str, int, float]]:
+    """One check as it goes, and the quiet ones one after the other beside it, told when it has ended."""
     with ThreadPoolExecutor(1) as beside:
-        waiting = [(check, beside.submit(_run, check)) for check in STATIC]
-        outcome.append((ROOTLESS.name, *_run(ROOTLESS)[:2]))
+        waiting = [(check, beside.submit(_run, check)) for check in quiet]
+        outcome = [(shown.name, *_run(shown)[:2])]
         for check, future in waiting:
             status, seconds, text = future.result()
             outcome.append((check.name, status, seconds))
             print(f"\n{check.name}: {'passed' if status == 0 else 'FAILED'} in {seconds:.1f}s")
-            if status:
+            if status or check not in STATIC:
                 print(text)
     sys.stdout.flush()
-    outcome.append((NET.name, *_run(NET)[:2]))
-    print()
-    for name, status, seconds in outcome:
-        print(f"{'passed' if status == 0 else 'FAILED'}  {name:12}{seconds:6.1f}s")
-    return 1 if any(status for _, status, _ in outcome) else 0
+    return outcome
 
 
 def _run(check: Check) -> tuple[int, float, str]:
