@@ -37,8 +37,7 @@ STATIC = (
 )
 ROOTLESS = Check("unit, ovs", (*_PYTEST, "tests/unit", "tests/ovs"), quiet=False)
 _COMMANDS = tuple(
-    f"tests/net/test_{name}.py"
-    for name in ("sandbox", "sandbox_join", "lab_ends", "scenarios", "second_terminal", "conformance")
+    f"tests/net/test_{name}.py" for name in ("sandbox", "sandbox_join", "lab_ends", "scenarios")
 )
 """The half of the net tier that starts whole commands; every other file of it is in the other half."""
 NET = Check("net, labs", (*_PYTEST, "tests/net", *(f"--ignore={file}" for file in _COMMANDS)), quiet=False)
