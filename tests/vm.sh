@@ -104,7 +104,7 @@ provision() { # what the Vagrantfile does, word for word (its \\ is Ruby's)
             vm 'mkdir -p /var/lib/podwire && tar x -C /var/lib/podwire' || return 1
     fi
     sed -n '/<<~SCRIPT/,/^ *SCRIPT$/p' "$here/Vagrantfile" | sed '1d;$d;s/\\\\/\\/g' |
-        vm 'cat >/root/provision.sh && grep -q "lab setup" /root/provision.sh && sh /root/provision.sh'
+        vm 'cat >/tmp/provision.sh && grep -q "lab setup" /tmp/provision.sh && sh /tmp/provision.sh'
 }
 
 box() { # what a user types in the Vagrant box, as the user vagrant
@@ -116,10 +116,10 @@ box() { # what a user types in the Vagrant box, as the user vagrant
 rows() { # every row's packets, hop by hop, over both datapaths
     for datapath in user kernel; do
         vm "cd /vagrant && /var/lib/podwire/venv/bin/python -m tests.vm.packets record \
-            /root/rows-$datapath.json --datapath $datapath" || return 1
-        vm cat "/root/rows-$datapath.json" >"out/rows-$datapath.json"
+            /tmp/rows-$datapath.json --datapath $datapath" || return 1
+        vm cat "/tmp/rows-$datapath.json" >"out/rows-$datapath.json"
     done
-    vm 'cd /vagrant && python -m tests.vm.packets compare /root/rows-user.json /root/rows-kernel.json'
+    vm 'cd /vagrant && python -m tests.vm.packets compare /tmp/rows-user.json /tmp/rows-kernel.json'
 }
 
 net() { # the net tier, whose labs choose the kernel's datapath by themselves
