@@ -134,11 +134,15 @@ def the_cloud(lesson: Lesson) -> None:
             seen=str(get(lesson)["metadata"].get("finalizers")),
         )
         lesson.run(router(lesson), f"ip route show {address}")
-        lesson.check(
-            "the router leads the address to every healthy node",
-            expected=", ".join(node.name for node in nodes(lesson)),
-            seen=", ".join(leads_to(lesson)),
-        )
+        leads_everywhere(lesson, "the router leads the address to every healthy node")
+
+
+def leads_everywhere(lesson: Lesson, what: str) -> None:
+    lesson.check(
+        what,
+        expected=", ".join(node.name for node in nodes(lesson)),
+        seen=", ".join(leads_to(lesson)),
+    )
 
 
 def by_packet(lesson: Lesson) -> None:
@@ -234,11 +238,7 @@ def health_checks(lesson: Lesson) -> None:
         client.patch("Node", "node2", {"spec": {"taints": None}})
         cloud.wait_for(lambda routes: "node2" in routes[vip])
         lesson.lab.settle()
-        lesson.check(
-            "when it is healthy again it is a target again",
-            expected=", ".join(node.name for node in nodes(lesson)),
-            seen=", ".join(leads_to(lesson)),
-        )
+        leads_everywhere(lesson, "when it is healthy again it is a target again")
 
 
 def policy_local(lesson: Lesson) -> None:
