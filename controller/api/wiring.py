@@ -7,7 +7,8 @@ a particular cluster looks like (how many nodes, which names) belongs to ``topo.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 NODE_NET = IPv4Network("192.168.49.0/24")
@@ -35,6 +36,50 @@ NODE_PORT_VIRTUAL = IPv4Address("169.254.0.252")
 """Where nft in a node's namespace sends NodePort traffic of the node itself, localhost included."""
 HAIRPIN_VIRTUAL = IPv4Address("169.254.0.253")
 """Source of a connection that returns to where it came from, so that the reply passes the bridge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """The address plan in one family."""
+
+    family: str
+    nodes: IPv4Network | IPv6Network
+    pods: IPv4Network | IPv6Network
+    services: IPv4Network | IPv6Network
+    load_balancers: IPv4Network | IPv6Network
+    outside: IPv4Network | IPv6Network
+    gateway: IPv4Address | IPv6Address
+    node_port_virtual: IPv4Address | IPv6Address
+    hairpin_virtual: IPv4Address | IPv6Address
+
+
+RANGES: Mapping[str, Ranges] = {
+    "IPv4": Ranges(
+        family="IPv4",
+        nodes=NODE_NET,
+        pods=POD_NET,
+        services=SERVICE_NET,
+        load_balancers=LOAD_BALANCER_NET,
+        outside=OUTSIDE_NET,
+        gateway=GATEWAY,
+        node_port_virtual=NODE_PORT_VIRTUAL,
+        hairpin_virtual=HAIRPIN_VIRTUAL,
+    ),
+    "IPv6": Ranges(
+        family="IPv6",
+        nodes=IPv6Network("fd00:49::/64"),
+        pods=IPv6Network("fd00:10:244::/56"),
+        services=IPv6Network("fd00:10:96::/112"),
+        load_balancers=IPv6Network("2001:db8:203::/64"),
+        outside=IPv6Network("2001:db8:198::/64"),
+        gateway=IPv6Address("fe80::1"),
+        node_port_virtual=IPv6Address("fd00:169:254::252"),
+        hairpin_virtual=IPv6Address("fd00:169:254::253"),
+    ),
+}
+"""By Kubernetes' names of the families (``ipFamilies``)."""
+FAMILIES_OF: Mapping[str, tuple[str, ...]] = {"ipv4": ("IPv4",), "dual": ("IPv4", "IPv6")}
+"""A cluster's families by its ``ipFamily``; the first one is the primary."""
 
 ANNOTATION = "podwire.dev/"
 INTERFACE = ANNOTATION + "interface"
