@@ -20,6 +20,10 @@ MAX_NODES = 99
 MAX_CLIENTS = 100
 DATAPATHS = ("auto", "kernel", "user")
 CONTROLLERS = ("os-ken", "ryu")
+IP_FAMILIES = ("ipv4", "dual")
+_IN_YAML = {"ip_family": "ipFamily"}
+"""Keys that a file spells in another way than Python does: as kind's configuration has them."""
+_IN_PYTHON: dict[str, str] = {there: here for here, there in _IN_YAML.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,8 @@ class ClusterConfig:
     datapath: str = "auto"
     """``kernel`` (the openvswitch module), ``user`` (netdev), or ``auto``: kernel where there is one."""
     controller: str = "os-ken"
+    ip_family: str = "ipv4"
+    """``dual``: everything has IPv6 addresses beside its IPv4 ones. In a file ``ipFamily``, as for kind."""
     offload: bool = False
     """Checksum and segmentation offload on the lab's links: faster, and captures stop being faithful."""
     cloud: bool = False
@@ -94,7 +100,7 @@ class ClusterConfig:
         if not isinstance(data, dict):
             raise UserError(f"{at}a cluster is a mapping of keys like `nodes: 3`, not {_kind(data)}")
         _known_keys(data, cls, at)
-        values = dict(data)
+        values: dict[str, Any] = {_IN_PYTHON.get(str(key), str(key)): value for key, value in data.items()}
         if "health_check" in values:
             values["health_check"] = _health_check(values["health_check"], at)
         if "links" in values:
@@ -134,9 +140,9 @@ def _health_check(data: Any, at: str) -> HealthCheckConfig:
 
 
 def _known_keys(data: dict[Any, Any], cls: type, at: str) -> None:
-    known = [item.name for item in fields(cls)]
+    known = [_IN_YAML.get(item.name, item.name) for item in fields(cls)]
     for key in data:
-        if key not in known:
+        if _IN_YAML.get(key, key) not in known:
             raise UserError(f"{at}{key}: there is no such key; known are {', '.join(known)}")
 
 
@@ -146,6 +152,7 @@ def _types(values: Mapping[str, Any], at: str) -> None:
         "clients": int,
         "datapath": str,
         "controller": str,
+        "ip_family": str,
         "offload": bool,
         "cloud": bool,
     }
@@ -153,7 +160,7 @@ def _types(values: Mapping[str, Any], at: str) -> None:
     for key, value in values.items():
         kind = wanted.get(key)
         if kind and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-            raise UserError(f"{at}{key}: {words[kind]} is needed, not {_kind(value)}")
+            raise UserError(f"{at}{_IN_YAML.get(key, key)}: {words[kind]} is needed, not {_kind(value)}")
     zones = values.get("zones", [])
     if not isinstance(zones, list | tuple) or not all(isinstance(zone, str) for zone in zones):
         raise UserError(f"{at}zones: a list of zone names is needed, not {_kind(zones)}")
@@ -166,10 +173,11 @@ def _check(config: ClusterConfig) -> None:
         raise UserError(f"nodes: from 1 to {MAX_NODES}, not {config.nodes}")
     if not 0 <= config.clients <= MAX_CLIENTS:
         raise UserError(f"clients: from 0 to {MAX_CLIENTS}, not {config.clients}")
-    for key, choices in (("datapath", DATAPATHS), ("controller", CONTROLLERS)):
+    chosen = (("datapath", DATAPATHS), ("controller", CONTROLLERS), ("ip_family", IP_FAMILIES))
+    for key, choices in chosen:
         value = getattr(config, key)
         if value not in choices:
-            raise UserError(f"{key}: one of {', '.join(choices)}, not {value!r}")
+            raise UserError(f"{_IN_YAML.get(key, key)}: one of {', '.join(choices)}, not {value!r}")
     check = config.health_check
     for key, least in (("interval", 0.01), ("timeout", 0.01), ("healthy", 1), ("unhealthy", 1)):
         value = getattr(check, key)

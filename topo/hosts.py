@@ -19,6 +19,7 @@ from controller.api.objects import Obj
 from topo.netns import Netns
 from topo.network import Network
 from topo.network_hosts import EndHost
+from topo.plan import Address
 from topo.runtime_client import Exec, RuntimeClient
 
 Argv = Sequence[str] | str
@@ -46,6 +47,11 @@ class HostHandle:
     @property
     def ip(self) -> IPv4Address:
         return self.mininet.address
+
+    @property
+    def ips(self) -> tuple[Address, ...]:
+        """Its addresses, one of each family the cluster has."""
+        return self.mininet.addresses
 
     @property
     def netns(self) -> Netns:

@@ -82,6 +82,7 @@ class Lab:
             self.run_dir,
             self.ovs,
             controller=self.config.controller,
+            ip_family=self.config.ip_family,
             control_plane=NAMES / self.plan.nodes[0].name,
             supervised=supervised,
             log=log,
@@ -104,7 +105,8 @@ class Lab:
         """On what it runs, before it is started too: what a user should read in the first line."""
         config = self.config
         nodes = f"{config.nodes} node{'s' if config.nodes > 1 else ''}"
-        return f"{nodes}, {config.clients} outside, {self.ovs.datapath} datapath, {config.controller}"
+        hosts = f"{nodes}, {config.clients} outside" + (", dual stack" if config.ip_family == "dual" else "")
+        return f"{hosts}, {self.ovs.datapath} datapath, {config.controller}"
 
     def _start(self) -> None:
         began = time.monotonic()

@@ -33,6 +33,7 @@ class LabComponents:
         ovs: PrivateOvs,
         *,
         controller: str,
+        ip_family: str,
         control_plane: Path,
         supervised: bool,
         log: Callable[[str], None],
@@ -50,7 +51,7 @@ class LabComponents:
         rows: dict[str, tuple[str | Path, ...]] = {
             "apiserver": (
                 "controller.api.server", "--socket", run_dir / API, "--db", run_dir / STORE,
-                "--secure-netns", control_plane,
+                "--secure-netns", control_plane, *(("--ip-family", ip_family) if ip_family != "ipv4" else ()),
             ),
             "runtime": ("topo.runtime", "serve", "--socket", run_dir / RUNTIME, "--dir", run_dir / "pods"),
             "kubeproxy": (

@@ -11,7 +11,7 @@ from controller.api.errors import UserError
 from controller.api.wiring import ANNOTATION
 from topo.network import Network
 from topo.nodes import addresses, node_object
-from topo.plan import Plan
+from topo.plan import Plan, in_family
 
 HEARTBEAT = ANNOTATION + "heartbeat"
 
@@ -46,6 +46,7 @@ class LabNodes:
         if new not in spare or new in taken:
             raise UserError(f"{name} cannot have {new}: a free one of {spare[0]}-{spare[-1]} is needed")
         network.readdress(name, new)
-        status = {"status": {"addresses": addresses(name, new)}}
+        values = [in_family(new, family) for family in self._plan.families]
+        status = {"status": {"addresses": addresses(name, values)}}
         self._client.patch("Node", name, status, subresource="status")
         return new

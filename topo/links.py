@@ -15,7 +15,7 @@ import socket
 import struct
 import subprocess
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from controller.api.errors import MachineError
@@ -29,20 +29,36 @@ OFFLOADS = re.compile(r"[rt]x-checksum.*|tx-scatter-gather.*|.*-segmentation|rx-
 """The kernel's names of the offloads that show (``ethtool -k``). With them the sender leaves the checksum
 to a device that never fills it in, and segments stay glued: userspace datapath and captures see both."""
 
-QUIET = {
-    "net/ipv6/conf/all/disable_ipv6": "1",
-    "net/ipv6/conf/default/disable_ipv6": "1",
-    "net/ipv4/conf/all/rp_filter": "0",
-    "net/ipv4/conf/default/rp_filter": "0",
-}
-"""In every namespace of the lab: no neighbour or router discovery in the captures, no second opinion on
-where a packet may come from (the bridges' SpoofGuard decides that)."""
+PLAIN = {"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/default/rp_filter": "0"}
+"""In every namespace of the lab: no second opinion on where a packet may come from (the bridges' SpoofGuard
+decides that)."""
 
-HOST = QUIET | {
+NO_IPV6 = {"net/ipv6/conf/all/disable_ipv6": "1", "net/ipv6/conf/default/disable_ipv6": "1"}
+"""No neighbour or router discovery in the captures, where nobody speaks IPv6: the bridges' ends of links
+always, hosts in a cluster of one family."""
+
+IPV6 = {
+    "net/ipv6/conf/all/disable_ipv6": "0",
+    "net/ipv6/conf/default/addr_gen_mode": "1",
+    "net/ipv6/conf/default/accept_ra": "0",
+    "net/ipv6/conf/default/accept_redirects": "0",
+    "net/ipv6/conf/default/mldv2_unsolicited_report_interval": "1",
+}
+"""Where hosts speak IPv6: no address that nobody gave, no question for routers; and what the kernel tells
+of its multicast groups, which nothing can turn off, it tells at once, while the host is being wired."""
+
+QUIET = PLAIN | NO_IPV6
+
+PROGRAMS = {
     "net/ipv4/ip_unprivileged_port_start": "0",
     "net/ipv4/ping_group_range": "0 2147483647",
 }
-"""Where programs run: they are not root, and may still listen on port 80 and ping."""
+"""Where programs run: they are not root, and may still listen on port 80 and ping. Of both families."""
+
+
+def quiet(families: Sequence[str]) -> dict[str, str]:
+    """Of every host, whatever it is."""
+    return PLAIN | (IPV6 if "IPv6" in families else NO_IPV6)
 
 
 class Workbench:

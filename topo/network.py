@@ -18,14 +18,14 @@ from typing import Any
 from mininet.net import Mininet
 from mininet.topo import Topo
 
-from controller.api.wiring import FABRIC_MAC, GATEWAY, mac_of
+from controller.api.wiring import FABRIC_MAC, RANGES, mac_of
 from topo.links import QUIET, Workbench, set_sysctls, shape
 from topo.netns import Netns
 from topo.network_bridge import LabIntf, NodeBridge, Wire
 from topo.network_hosts import EndHost, Fabric, NetnsHost, NodeHost, PodHost
 from topo.node_nft import finish, load_rules, rules
 from topo.ovs import PrivateOvs
-from topo.plan import FABRIC, FABRIC_ADDRESS, HOST_INTERFACE, NodePlan, Plan
+from topo.plan import FABRIC, FABRIC_ADDRESS, HOST_INTERFACE, NodePlan, Plan, in_family
 from topo.rtnetlink import delete_links, forget_neighbour
 
 OPENFLOW_LISTENER = "tcp:127.0.0.1:6653"
@@ -50,11 +50,11 @@ class ClusterTopo(Topo):  # type: ignore[misc]
     """Node bridges and hosts, the fabric router in the middle, clients beyond it."""
 
     def build(self, plan: Plan, **_options: Any) -> None:
-        self.addHost(FABRIC, cls=Fabric, plan=plan)
-        offload = plan.config.offload
+        self.addHost(FABRIC, cls=Fabric, plan=plan, families=plan.families)
+        common = {"offload": plan.config.offload, "families": plan.families}
         for node in plan.nodes:
             self.addSwitch(node.bridge, cls=NodeBridge, node_plan=node)
-            self.addHost(node.name, cls=NodeHost, address=node.address, offload=offload)
+            self.addHost(node.name, cls=NodeHost, address=node.address, **common)
             self.addLink(
                 node.name, node.bridge,
                 intfName1=HOST_INTERFACE, addr1=node.mac, intfName2=node.host_interface,
@@ -64,7 +64,7 @@ class ClusterTopo(Topo):  # type: ignore[misc]
                 intfName1=node.fabric_interface, addr1=FABRIC_MAC, intfName2=node.uplink_interface,
             )  # fmt: skip
         for client in plan.clients:
-            self.addHost(client.name, cls=EndHost, address=client.address, offload=offload)
+            self.addHost(client.name, cls=EndHost, address=client.address, **common)
             self.addLink(
                 client.name, FABRIC,
                 intfName1=HOST_INTERFACE, addr1=client.mac,
@@ -152,6 +152,7 @@ class Network(Mininet):  # type: ignore[misc]
                     host = self.addHost(
                         pod.name, cls=PodHost, netns=netns, address=pod.address, node=pod.node,
                         interface=pod.interface, inside=self.inside, offload=self.plan.config.offload,
+                        families=self.plan.families,
                     )  # fmt: skip
                     made.append(pod.name)
                     self.addLink(
@@ -195,7 +196,8 @@ class Network(Mininet):  # type: ignore[misc]
         with self.lock:
             host: NodeHost = self[name]
             old = host.address
-            finish(load_rules(host.netns, rules(new)))
+            addresses = [in_family(new, family) for family in self.plan.families]
+            finish(load_rules(host.netns, rules(addresses)))
             host.readdress(new)
             self[FABRIC].readdress(name, old, new)
 
@@ -210,8 +212,10 @@ class Network(Mininet):  # type: ignore[misc]
                 bench = Workbench(host.netns)
                 try:
                     for intf in host.intfList():
-                        with contextlib.suppress(FileNotFoundError):
-                            bench.rtnetlink.run([forget_neighbour(bench.index(str(intf)), GATEWAY)])
+                        index = bench.index(str(intf))
+                        for family in self.plan.families:
+                            with contextlib.suppress(FileNotFoundError):
+                                bench.rtnetlink.run([forget_neighbour(index, RANGES[family].gateway)])
                 finally:
                     bench.close()
 

@@ -9,42 +9,48 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Any
 
 from mininet.node import Host
 
-from controller.api.wiring import GATEWAY, mac_of
-from topo.links import HOST, QUIET, Workbench, set_sysctls
+from controller.api.wiring import FABRIC_MAC, GATEWAY, RANGES, mac_of
+from topo.links import PROGRAMS, Workbench, quiet, set_sysctls
 from topo.netns import Netns
 from topo.network_shell import LazyShell
-from topo.node_nft import NODE_SYSCTLS, load_rules, own_refusals, rules
-from topo.plan import FABRIC_ADDRESS, HOST_INTERFACE, NodePlan, Plan
-from topo.rtnetlink import Request, address, link_up, route
+from topo.node_nft import load_rules, node_sysctls, own_refusals, rules
+from topo.plan import FABRIC_ADDRESS, HOST_INTERFACE, Address, HostPlan, NodePlan, Plan, in_family, link_local
+from topo.rtnetlink import Request, address, host_prefix, link_up, route
 
 LO = 1
 """Interface number of ``lo`` in every namespace."""
 
 
-def _host(value: IPv4Address) -> IPv4Network:
-    return IPv4Network((int(value), 32))
-
-
 class NetnsHost(LazyShell, Host):  # type: ignore[misc]
     """A host is a named network namespace (``ip netns exec NAME ...`` works too)."""
 
-    sysctls = QUIET
-
-    def __init__(self, name: str, *, netns: Netns | None = None, **params: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        netns: Netns | None = None,
+        families: Sequence[str] = ("IPv4",),
+        **params: Any,
+    ) -> None:
+        self.families = families
         self.netns = netns or Netns.create(name)
         try:
             with self.netns.enter():
-                set_sysctls(self.sysctls)
+                set_sysctls(self.sysctls())
                 self.bench = Workbench()
         except BaseException:
             self.netns.delete()
             raise
         super().__init__(name, **params)
+
+    def sysctls(self) -> dict[str, str]:
+        """What its namespace begins with."""
+        return quiet(self.families)
 
     def enter_argv(self) -> list[str]:
         """What to put before a command so that it enters namespaces other than the network's."""
@@ -64,42 +70,48 @@ class NetnsHost(LazyShell, Host):  # type: ignore[misc]
 
 
 class EndHost(NetnsHost):
-    """A host with one link: node, client or pod. All it knows is the gateway."""
-
-    sysctls = HOST
+    """A host with one link: node, client or pod. All it knows is the gateway. ``address`` is its IPv4 one,
+    from which its IPv6 one follows (``plan.in_family``)."""
 
     def __init__(self, name: str, *, address: IPv4Address, **params: Any) -> None:
         self.address = address
         super().__init__(name, **params)
 
+    def sysctls(self) -> dict[str, str]:
+        return super().sysctls() | PROGRAMS
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """One of each family, the primary one first."""
+        return tuple(in_family(self.address, family) for family in self.families)
+
     def config(self, **_params: Any) -> dict[str, Any]:
-        """Address, routes and state of the interfaces, in one exchange with the kernel."""
+        """Addresses, routes and state of the interfaces, in one exchange with the kernel."""
         index = self.bench.index(HOST_INTERFACE)
         if not self.params.get("offload"):
             self.bench.offloads_off(HOST_INTERFACE)
-        self.bench.rtnetlink.run(
-            [link_up(LO), address(index, self.address), link_up(index), *self._routes(index)]
-        )
+        named = [address(index, value) for value in self._named()]
+        self.bench.rtnetlink.run([link_up(LO), *named, link_up(index), *self._routes(index)])
         self._tell_intf()
         return {}
 
     def readdress(self, new: IPv4Address) -> None:
-        """Another address and MAC; the old address and its connections are gone at return."""
+        """Other addresses and MAC; the old addresses and their connections are gone at return."""
         index = self.bench.index(HOST_INTERFACE)
-        old, self.address = self.address, new
-        self.bench.rtnetlink.run(
-            [
-                address(index, old, delete=True),
-                link_up(index, mac_of(new)),
-                address(index, new),
-                *self._routes(index),
-            ]
-        )
+        old = [address(index, value, delete=True) for value in self._named()]
+        self.address = new
+        named = [address(index, value) for value in self._named()]
+        self.bench.rtnetlink.run([*old, link_up(index, mac_of(new)), *named, *self._routes(index)])
         self._tell_intf()
 
+    def _named(self) -> list[Address]:
+        """All that its interface is called by: in IPv6 also what it asks for the gateway with."""
+        own = [link_local(mac_of(self.address))] if "IPv6" in self.families else []
+        return [*self.addresses, *own]
+
     def _routes(self, index: int) -> list[Request]:
-        gateway = route(index, _host(GATEWAY))
-        return [gateway, route(index, None, via=GATEWAY)]
+        requests = [route(index, host_prefix(GATEWAY))]
+        return requests + [route(index, None, via=RANGES[family].gateway) for family in self.families]
 
     def _tell_intf(self) -> None:
         intf = self.defaultIntf()
@@ -134,13 +146,22 @@ class PodHost(EndHost):
 class NodeHost(EndHost):
     """A node's own namespace: sends its NodePort traffic to the bridge, refuses for it (topo.node_nft)."""
 
-    sysctls = HOST | NODE_SYSCTLS
+    def sysctls(self) -> dict[str, str]:
+        return super().sysctls() | node_sysctls(self.families)
 
     def config(self, **params: Any) -> dict[str, Any]:
-        self.nft: subprocess.Popen[str] = load_rules(self.netns, rules(self.address))
+        self.nft: subprocess.Popen[str] = load_rules(self.netns, rules(self.addresses))
         done = super().config(**params)
-        self.bench.rtnetlink.run(own_refusals())
+        self.bench.rtnetlink.run(own_refusals(self.families))
         return done
+
+
+_ROUTER = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv4/icmp_ratelimit": "0",
+    "net/ipv4/conf/all/send_redirects": "0",
+    "net/ipv4/conf/default/send_redirects": "0",
+}
 
 
 class Fabric(NetnsHost):
@@ -151,27 +172,28 @@ class Fabric(NetnsHost):
     the node's bridge.
     """
 
-    sysctls = QUIET | {
-        "net/ipv4/ip_forward": "1",
-        "net/ipv4/icmp_ratelimit": "0",
-        "net/ipv4/conf/all/send_redirects": "0",
-        "net/ipv4/conf/default/send_redirects": "0",
-    }
+    def sysctls(self) -> dict[str, str]:
+        ipv6 = {"net/ipv6/conf/all/forwarding": "1", "net/ipv6/icmp/ratelimit": "0"}
+        return super().sysctls() | _ROUTER | (ipv6 if "IPv6" in self.families else {})
 
     def config(self, *, plan: Plan, **_params: Any) -> dict[str, Any]:
-        requests = [link_up(LO), address(LO, FABRIC_ADDRESS)]
+        own = [in_family(FABRIC_ADDRESS, family) for family in self.families]
+        requests = [link_up(LO), *(address(LO, value) for value in own)]
         for host in (*plan.nodes, *plan.clients):
             index = self.bench.index(host.fabric_interface)
             if not plan.config.offload:
                 self.bench.offloads_off(host.fabric_interface)
-            requests.append(link_up(index))
-            if isinstance(host, NodePlan):
-                for net in (_host(host.address), host.pod_cidr):
-                    requests.append(route(index, net, via=GATEWAY, source=FABRIC_ADDRESS))
-            else:
-                requests.append(route(index, _host(host.address), source=FABRIC_ADDRESS))
+            requests += [link_up(index), *self._neighbourly(index, host)]
+            for family, source, value in zip(self.families, own, host.addresses, strict=True):
+                if isinstance(host, NodePlan):
+                    pods = host.pod_cidrs[self.families.index(family)]
+                    for net in (host_prefix(value), pods):
+                        requests.append(route(index, net, via=RANGES[family].gateway, source=source))
+                else:
+                    requests.append(route(index, host_prefix(value), source=source))
         first = self.bench.index(plan.nodes[0].fabric_interface)
-        requests.append(route(first, _host(GATEWAY)))  # proxy ARP answers for what lies beyond another link
+        # Proxy ARP answers for what lies beyond another link
+        requests.append(route(first, host_prefix(GATEWAY)))
         self.bench.rtnetlink.run(requests)
         with self.netns.enter():
             for client in plan.clients:
@@ -180,12 +202,26 @@ class Fabric(NetnsHost):
                 set_sysctls({f"net/ipv4/conf/{end}/proxy_arp": "1", f"net/ipv4/neigh/{end}/proxy_delay": "0"})
         return {}
 
+    def _neighbourly(self, index: int, host: HostPlan) -> list[Request]:
+        """The router's IPv6 addresses on a link: the gateway towards a client, one to ask a bridge from."""
+        if "IPv6" not in self.families:
+            return []
+        asks = isinstance(host, NodePlan)
+        return [address(index, link_local(FABRIC_MAC) if asks else RANGES["IPv6"].gateway)]
+
     def readdress(self, interface: str, old: IPv4Address, new: IPv4Address) -> None:
-        """Route a node's new address instead of its old one."""
+        """Route a node's new addresses instead of its old ones."""
         index = self.bench.index(interface)
-        self.bench.rtnetlink.run(
-            [
-                route(index, _host(new), via=GATEWAY, source=FABRIC_ADDRESS),
-                route(index, _host(old), via=GATEWAY, source=FABRIC_ADDRESS, delete=True),
-            ]
-        )
+        for value, delete in ((new, False), (old, True)):
+            self.bench.rtnetlink.run(
+                [
+                    route(
+                        index,
+                        host_prefix(in_family(value, family)),
+                        via=RANGES[family].gateway,
+                        source=in_family(FABRIC_ADDRESS, family),
+                        delete=delete,
+                    )
+                    for family in self.families
+                ]
+            )

@@ -14,21 +14,15 @@ Two things a bridge cannot do for a host that talks to itself or must be answere
 from __future__ import annotations
 
 import subprocess
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Sequence
 
 from controller.api.errors import MachineError
-from controller.api.wiring import (
-    LOAD_BALANCER_NET,
-    MASQUERADE_PORTS,
-    NODE_PORT_VIRTUAL,
-    NODE_PORTS,
-    SERVICE_NET,
-)
+from controller.api.wiring import MASQUERADE_PORTS, NODE_PORTS, RANGES
 from topo.netns import Netns
-from topo.plan import HOST_INTERFACE
-from topo.rtnetlink import RT_TABLE_LOCAL, RT_TABLE_MAIN, Request, local_route, rule
+from topo.plan import HOST_INTERFACE, Address
+from topo.rtnetlink import RT_TABLE_LOCAL, RT_TABLE_MAIN, Request, host_prefix, local_route, rule
 
-NODE_SYSCTLS = {
+_SYSCTLS = {
     "net/ipv4/ip_forward": "0",
     "net/ipv4/conf/all/route_localnet": "1",
     "net/ipv4/conf/default/route_localnet": "1",
@@ -41,44 +35,63 @@ NODE_SYSCTLS = {
 a second for all nodes together."""
 
 
-def rules(node: IPv4Address) -> str:
-    """The whole table for a node with that address; loading it again replaces it."""
+def node_sysctls(families: Sequence[str]) -> dict[str, str]:
+    """What a node's namespace has beside any host's."""
+    return _SYSCTLS | ({"net/ipv6/icmp/ratelimit": "0"} if "IPv6" in families else {})
+
+
+def rules(addresses: Sequence[Address]) -> str:
+    """The whole table of each family for a node with these addresses; loading it again replaces it."""
+    return "".join(map(_table, addresses))
+
+
+def _table(node: Address) -> str:
     ports = f"{NODE_PORTS.start}-{NODE_PORTS.stop - 1}"
-    own = f"ip daddr {{ 127.0.0.0/8, {node} }} meta l4proto {{ tcp, udp, sctp }} th dport {ports}"
-    virtual = f'iifname "{HOST_INTERFACE}" ip daddr != {node}'  # whatever address a Service has
-    return f"""\
-table ip podwire
-delete table ip podwire
-table ip podwire {{
-  chain node-ports {{
-    type nat hook output priority -100; policy accept;
-    {own} dnat to {NODE_PORT_VIRTUAL}
-  }}
+    if node.version == 4:
+        family, word, virtual = "ip", "icmp", RANGES["IPv4"].node_port_virtual
+        asked, not_asked = f"{{ 127.0.0.0/8, {node} }}", str(node)
+    else:  # a Service has no fe80:: address; neighbours do
+        family, word, virtual = "ip6", "icmpv6", RANGES["IPv6"].node_port_virtual
+        asked, not_asked = str(node), f"{{ {node}, fe80::/10, ff00::/8 }}"
+    own = f"{family} daddr {asked} meta l4proto {{ tcp, udp, sctp }} th dport {ports}"
+    handed = f'iifname "{HOST_INTERFACE}" {family} daddr != {not_asked}'  # whatever address a Service has
+    localhost = f"""\
   chain localhost {{
     type nat hook postrouting priority srcnat; policy accept;
     oifname "{HOST_INTERFACE}" ip saddr 127.0.0.0/8 snat to {node}
   }}
+"""
+    return f"""\
+table {family} podwire
+delete table {family} podwire
+table {family} podwire {{
+  chain node-ports {{
+    type nat hook output priority -100; policy accept;
+    {own} dnat to {virtual}
+  }}
+{localhost if node.version == 4 else ""}\
   chain refuse {{
     type filter hook prerouting priority raw; policy accept;
-    {virtual} meta l4proto tcp reject with tcp reset
-    {virtual} reject with icmp port-unreachable
+    {handed} meta l4proto tcp reject with tcp reset
+    {handed} reject with {word} port-unreachable
   }}
 }}
 """
 
 
-def own_refusals() -> list[Request]:
+def own_refusals(families: Sequence[str]) -> list[Request]:
     """What the kernel needs to send the node itself an ICMP port unreachable.
 
     It speaks then as the virtual address (the one who asked is local), and only addresses of its own may
     be a source. So they are local, for that check alone: what goes to them asks the main table first.
     """
-    ranges = [SERVICE_NET, LOAD_BALANCER_NET, IPv4Network(f"{NODE_PORT_VIRTUAL}/32")]
+    ranges = RANGES["IPv4"]
+    virtual = [ranges.services, ranges.load_balancers, host_prefix(ranges.node_port_virtual)]
     return [
-        *(rule(5, RT_TABLE_MAIN, to=to) for to in ranges),
+        *(rule(5, RT_TABLE_MAIN, to=to) for to in virtual),
         rule(10, RT_TABLE_LOCAL),
         rule(0, RT_TABLE_LOCAL, delete=True),
-        *(local_route(1, to) for to in ranges),
+        *(local_route(1, to) for to in virtual),
     ]
 
 

@@ -7,12 +7,12 @@ They tell the kubeproxy which bridge, ports and addresses a node has (annotation
 from __future__ import annotations
 
 import platform
-from ipaddress import IPv4Address
+from collections.abc import Sequence
 from typing import Any
 
 from controller.api.objects import Obj
 from controller.api.wiring import DATAPATH_ID, HOST_INTERFACE, UPLINK_INTERFACE
-from topo.plan import NodePlan
+from topo.plan import Address, NodePlan
 
 KUBERNETES = "v1.31.0"
 """The release whose behaviour the lab follows."""
@@ -44,9 +44,9 @@ def node_object(node: NodePlan, *, cpus: int, memory_kib: int, now: str) -> Obj:
                 UPLINK_INTERFACE: node.uplink_interface,
             },
         },
-        "spec": {"podCIDR": str(node.pod_cidr), "podCIDRs": [str(node.pod_cidr)]},
+        "spec": {"podCIDR": str(node.pod_cidr), "podCIDRs": [str(net) for net in node.pod_cidrs]},
         "status": {
-            "addresses": addresses(node.name, node.address),
+            "addresses": addresses(node.name, node.addresses),
             "capacity": capacity,
             "allocatable": dict(capacity),
             "conditions": [_condition(*row, now=now) for row in _CONDITIONS],
@@ -56,9 +56,10 @@ def node_object(node: NodePlan, *, cpus: int, memory_kib: int, now: str) -> Obj:
     }
 
 
-def addresses(name: str, address: IPv4Address) -> list[dict[str, str]]:
-    """status.addresses of a node."""
-    return [{"type": "InternalIP", "address": str(address)}, {"type": "Hostname", "address": name}]
+def addresses(name: str, values: Sequence[Address]) -> list[dict[str, str]]:
+    """status.addresses of a node; the first address is of the primary family."""
+    internal = [{"type": "InternalIP", "address": str(value)} for value in values]
+    return [*internal, {"type": "Hostname", "address": name}]
 
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from controller.api.wiring import NODE_NET, OUTSIDE_NET, POD_NET, mac_of
+from controller.api.wiring import FAMILIES_OF, NODE_NET, OUTSIDE_NET, POD_NET, RANGES, mac_of
 from topo.config import MAX_NODES, ClusterConfig, LinkConfig
 
 FABRIC = "fabric"
@@ -28,6 +28,35 @@ _RESERVED = re.compile(r"(node|client|br-node)\d+|fabric")
 def mac_bytes(mac: str) -> bytes:
     """A MAC in text as its six bytes."""
     return bytes.fromhex(mac.replace(":", ""))
+
+
+Address = IPv4Address | IPv6Address
+Prefix = IPv4Network | IPv6Network
+
+
+def in_family(address: IPv4Address, family: str) -> Address:
+    """The address in ``family`` of the host that has this IPv4 address: written with the same digits.
+
+    192.168.49.12 and fd00:49::12, 10.244.3.17 and fd00:10:244:3::17, 198.51.100.11 and 2001:db8:198::11. So
+    what is decimal on the left is hexadecimal on the right, and one who knows the one knows the other.
+    """
+    if family == "IPv4":
+        return address
+    ranges, last = RANGES[family], _same_digits(address.packed[3])
+    if address in POD_NET:
+        return ranges.pods[_same_digits(address.packed[2]) << 64 | last]
+    net = ranges.nodes if address in NODE_NET else ranges.outside
+    assert address in NODE_NET or address in OUTSIDE_NET, f"{address} is no host's"
+    return net[last]
+
+
+def link_local(mac: str) -> IPv6Address:
+    """The address of an interface on its own link, from which it asks for neighbours: fe80:: and its MAC."""
+    return IPv6Address(0xFE80 << 112 | int.from_bytes(mac_bytes(mac)))
+
+
+def _same_digits(number: int) -> int:
+    return int(str(number), 16)
 
 
 def pod_host_name(namespace: str, pod: str) -> str:
@@ -49,6 +78,12 @@ class HostPlan:
     name: str
     address: IPv4Address
     link: LinkConfig
+    families: tuple[str, ...] = ("IPv4",)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """One of each family, in their order."""
+        return tuple(in_family(self.address, family) for family in self.families)
 
     @property
     def mac(self) -> str:
@@ -85,6 +120,15 @@ class NodePlan(HostPlan):
         return IPv4Network((int(POD_NET.network_address) + (self.number << 8), 24))
 
     @property
+    def pod_cidrs(self) -> tuple[Prefix, ...]:
+        """One of each family, in their order: 10.244.3.0/24 and fd00:10:244:3::/64."""
+        first = self.pod_cidr.network_address
+        return tuple(
+            self.pod_cidr if family == "IPv4" else IPv6Network((int(in_family(first, family)), 64))
+            for family in self.families
+        )
+
+    @property
     def host_interface(self) -> str:
         """The bridge port towards the node's own namespace."""
         return f"{self.name}-host"
@@ -111,6 +155,11 @@ class Plan:
     config: ClusterConfig
 
     @cached_property
+    def families(self) -> tuple[str, ...]:
+        """``IPv4``, or ``IPv4`` and ``IPv6``; the first is the primary one."""
+        return FAMILIES_OF[self.config.ip_family]
+
+    @cached_property
     def nodes(self) -> tuple[NodePlan, ...]:
         return tuple(
             NodePlan(
@@ -119,6 +168,7 @@ class Plan:
                 address=NODE_NET[n + 1],
                 zone=self.config.zones[n - 1] if self.config.zones else "",
                 link=self._link(f"node{n}", "nodes"),
+                families=self.families,
             )
             for n in range(1, self.config.nodes + 1)
         )
@@ -131,6 +181,7 @@ class Plan:
                 name=f"client{n}",
                 address=OUTSIDE_NET[FIRST_CLIENT + n - 1],
                 link=self._link(f"client{n}", "clients"),
+                families=self.families,
             )
             for n in range(1, self.config.clients + 1)
         )

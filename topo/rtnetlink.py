@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE = 16, 17, 20, 21, 24, 25
 RTM_DELNEIGH, RTM_NEWRULE, RTM_DELRULE = 29, 32, 33
@@ -20,7 +20,7 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_CREATE = 0x1, 0x4, 0x
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO = 1, 3, 4, 18
 IFLA_GROUP, IFLA_NET_NS_FD, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 27, 28, 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
-IFA_ADDRESS, IFA_LOCAL = 1, 2
+IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 2
 NDA_DST = 1
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
 FRA_DST, FRA_SRC, FRA_PRIORITY, FR_ACT_TO_TBL = 1, 2, 6, 1
@@ -29,6 +29,9 @@ RT_TABLE_MAIN, RT_TABLE_LOCAL, RTPROT_BOOT, RTN_UNICAST, RTN_LOCAL = 254, 255, 3
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
 IFF_UP = 1
 NLMSG_ERROR = 2
+
+Address = IPv4Address | IPv6Address
+Prefix = IPv4Network | IPv6Network
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
@@ -56,6 +59,16 @@ class End:
     netns: int | None = None
     index: int = 0
     """The interface's number there; 0 lets the kernel choose (2 in a new namespace)."""
+
+
+def family_of(value: Address | Prefix) -> int:
+    """AF_INET or AF_INET6."""
+    return socket.AF_INET if value.version == 4 else socket.AF_INET6
+
+
+def host_prefix(value: Address) -> Prefix:
+    """The network that is this one address."""
+    return IPv4Network(value) if isinstance(value, IPv4Address) else IPv6Network(value)
 
 
 def attribute(kind: int, data: bytes) -> bytes:
@@ -108,9 +121,10 @@ def delete_links(indexes: Sequence[int], group: int) -> list[Request]:
     return [*gather, Request(RTM_DELLINK, 0, body, f"delete links {list(indexes)}")]
 
 
-def address(index: int, value: IPv4Address, *, delete: bool = False) -> Request:
-    """A /32 address on a link."""
-    body = _IFADDR.pack(socket.AF_INET, 32, 0, SCOPE_UNIVERSE, index)
+def address(index: int, value: Address, *, delete: bool = False) -> Request:
+    """One address on a link and no network behind it; in IPv6 not asked for whether another one has it."""
+    flags = IFA_F_NODAD if value.version == 6 else 0
+    body = _IFADDR.pack(family_of(value), value.max_prefixlen, flags, SCOPE_UNIVERSE, index)
     body += attribute(IFA_LOCAL, value.packed) + attribute(IFA_ADDRESS, value.packed)
     if delete:
         return Request(RTM_DELADDR, 0, body, f"delete address {value}")
@@ -119,15 +133,17 @@ def address(index: int, value: IPv4Address, *, delete: bool = False) -> Request:
 
 def route(
     index: int,
-    to: IPv4Network | None,
+    to: Prefix | None,
     *,
-    via: IPv4Address | None = None,
-    source: IPv4Address | None = None,
+    via: Address | None = None,
+    source: Address | None = None,
     delete: bool = False,
 ) -> Request:
     """A route out of a link; ``to`` None is the default route, ``via`` is on that link by decree."""
+    of = to or via
+    assert of is not None, "a default route needs a gateway"
     body = _ROUTE.pack(
-        socket.AF_INET, to.prefixlen if to else 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT,
+        family_of(of), to.prefixlen if to else 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT,
         SCOPE_UNIVERSE if via else SCOPE_LINK, RTN_UNICAST, RTNH_F_ONLINK if via else 0,
     )  # fmt: skip
     if to:
@@ -143,10 +159,10 @@ def route(
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, name)
 
 
-def local_route(index: int, to: IPv4Network) -> Request:
+def local_route(index: int, to: Prefix) -> Request:
     """The addresses of ``to`` are the host's own (table local)."""
     body = _ROUTE.pack(
-        socket.AF_INET, to.prefixlen, 0, 0, RT_TABLE_LOCAL, RTPROT_BOOT, SCOPE_HOST, RTN_LOCAL, 0
+        family_of(to), to.prefixlen, 0, 0, RT_TABLE_LOCAL, RTPROT_BOOT, SCOPE_HOST, RTN_LOCAL, 0
     )
     body += attribute(RTA_DST, to.network_address.packed) + attribute(RTA_OIF, struct.pack("=i", index))
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, f"local route {to}")
@@ -156,14 +172,16 @@ def rule(
     priority: int,
     table: int,
     *,
-    to: IPv4Network | None = None,
-    source: IPv4Network | None = None,
+    to: Prefix | None = None,
+    source: Prefix | None = None,
     delete: bool = False,
 ) -> Request:
     """A rule of policy routing: which table is asked, for what comes from ``source`` and goes ``to``
-    (None: everything)."""
+    (None: everything; of IPv4, where neither says)."""
     lengths = (net.prefixlen if net else 0 for net in (to, source))
-    body = _ROUTE.pack(socket.AF_INET, *lengths, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
+    of = to or source
+    family = family_of(of) if of else socket.AF_INET
+    body = _ROUTE.pack(family, *lengths, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
     if to:
         body += attribute(FRA_DST, to.network_address.packed)
     if source:
@@ -175,9 +193,9 @@ def rule(
     return Request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, body, name)
 
 
-def forget_neighbour(index: int, value: IPv4Address) -> Request:
-    """Forget what ARP found out, or is still finding out, about an address on a link."""
-    body = _NEIGHBOUR.pack(socket.AF_INET, index, 0, 0, 0) + attribute(NDA_DST, value.packed)
+def forget_neighbour(index: int, value: Address) -> Request:
+    """Forget what ARP or NDP found out, or is still finding out, about an address on a link."""
+    body = _NEIGHBOUR.pack(family_of(value), index, 0, 0, 0) + attribute(NDA_DST, value.packed)
     return Request(RTM_DELNEIGH, 0, body, f"forget neighbour {value}")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 from topo.rtnetlink import (
     NLM_F_CREATE,
@@ -22,8 +22,11 @@ from topo.rtnetlink import (
     RTNH_F_ONLINK,
     RTPROT_BOOT,
     SCOPE_UNIVERSE,
+    Address,
+    Prefix,
     Request,
     attribute,
+    family_of,
 )
 
 RTM_NEWNEXTHOP, RTM_DELNEXTHOP = 104, 105
@@ -32,7 +35,7 @@ NHA_RES_GROUP_BUCKETS, NHA_RES_GROUP_IDLE_TIMER, NHA_RES_GROUP_UNBALANCED_TIMER 
 NEXTHOP_GRP_TYPE_RES = 1
 NLA_F_NESTED = 0x8000
 RTA_NH_ID, RTN_UNICAST, RTN_UNREACHABLE = 30, 1, 7
-_EVERYWHERE = IPv4Network("0.0.0.0/0")
+_EVERYWHERE: dict[int, Prefix] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 _TICKS = 100
 """Timers are in USER_HZ."""
 
@@ -41,9 +44,9 @@ _MEMBER = struct.Struct("=IBxxx")  # nexthop id, weight - 1
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, dst, src, tos, table, protocol, scope, type, flags
 
 
-def nexthop(number: int, index: int, via: IPv4Address) -> Request:
+def nexthop(number: int, index: int, via: Address) -> Request:
     """A way out of a link, towards ``via``, which is on that link by decree."""
-    body = _NHMSG.pack(socket.AF_INET, SCOPE_UNIVERSE, RTPROT_BOOT, RTNH_F_ONLINK)
+    body = _NHMSG.pack(family_of(via), SCOPE_UNIVERSE, RTPROT_BOOT, RTNH_F_ONLINK)
     body += attribute(NHA_ID, struct.pack("=I", number)) + attribute(NHA_OIF, struct.pack("=I", index))
     body += attribute(NHA_GATEWAY, via.packed)
     return Request(RTM_NEWNEXTHOP, NLM_F_CREATE | NLM_F_REPLACE, body, f"nexthop {number}")
@@ -72,29 +75,29 @@ def delete_nexthop(number: int) -> Request:
     return Request(RTM_DELNEXTHOP, 0, body, f"delete nexthop {number}")
 
 
-def route_to_group(to: IPv4Network, number: int) -> Request:
+def route_to_group(to: Prefix, number: int) -> Request:
     body = _route(to, RTN_UNICAST) + attribute(RTA_NH_ID, struct.pack("=I", number))
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, f"route {to} to group {number}")
 
 
-def default_route(table: int, number: int) -> Request:
-    """Whatever asks this table (of 8 bits) goes by that nexthop."""
-    body = _route(_EVERYWHERE, RTN_UNICAST, table) + attribute(RTA_NH_ID, struct.pack("=I", number))
+def default_route(table: int, number: int, version: int = 4) -> Request:
+    """Whatever asks this table (of 8 bits) goes by that nexthop; ``version`` is IP's."""
+    body = _route(_EVERYWHERE[version], RTN_UNICAST, table) + attribute(RTA_NH_ID, struct.pack("=I", number))
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, f"default route of table {table}")
 
 
-def unreachable(to: IPv4Network) -> Request:
+def unreachable(to: Prefix) -> Request:
     """Who asks for it is told by ICMP: host unreachable."""
     return Request(
         RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, _route(to, RTN_UNREACHABLE), f"route {to} unreachable"
     )
 
 
-def delete_route(to: IPv4Network) -> Request:
+def delete_route(to: Prefix) -> Request:
     """Whatever kind of route it is."""
     return Request(RTM_DELROUTE, 0, _route(to, 0), f"delete route {to}")
 
 
-def _route(to: IPv4Network, kind: int, table: int = RT_TABLE_MAIN) -> bytes:
-    head = _ROUTE.pack(socket.AF_INET, to.prefixlen, 0, 0, table, RTPROT_BOOT, SCOPE_UNIVERSE, kind, 0)
+def _route(to: Prefix, kind: int, table: int = RT_TABLE_MAIN) -> bytes:
+    head = _ROUTE.pack(family_of(to), to.prefixlen, 0, 0, table, RTPROT_BOOT, SCOPE_UNIVERSE, kind, 0)
     return head + (attribute(RTA_DST, to.network_address.packed) if to.prefixlen else b"")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from controller.api.errors import UserError
+from controller.api.wiring import RANGES
 from topo.config import ClusterConfig, LinkConfig
-from topo.plan import Plan, pod_host_name
+from topo.plan import Plan, in_family, pod_host_name
 
 
 def test_the_default_cluster_has_the_addresses_of_minikube() -> None:
@@ -49,6 +50,36 @@ def test_no_two_hosts_of_the_largest_cluster_share_an_address() -> None:
     ranges = [node.pod_cidr for node in plan.nodes]
     assert all(not a.overlaps(b) for a in ranges for b in ranges if a is not b)
     assert all(IPv4Network("10.244.0.0/16").supernet_of(pods) for pods in ranges)
+
+
+@pytest.mark.parametrize(
+    ("ipv4", "ipv6"),
+    [
+        ("192.168.49.2", "fd00:49::2"),
+        ("192.168.49.112", "fd00:49::112"),
+        ("10.244.1.9", "fd00:10:244:1::9"),
+        ("10.244.99.254", "fd00:10:244:99::254"),
+        ("198.51.100.11", "2001:db8:198::11"),
+    ],
+)
+def test_an_ipv6_address_has_the_digits_of_the_hosts_ipv4_address(ipv4: str, ipv6: str) -> None:
+    assert str(in_family(IPv4Address(ipv4), "IPv6")) == ipv6
+    assert str(in_family(IPv4Address(ipv4), "IPv4")) == ipv4
+
+
+def test_a_dual_stack_cluster_has_both_families_everywhere(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text("ipFamily: dual\nnodes: 99\nclients: 100\n")
+    plan = Plan(ClusterConfig.from_yaml(file))
+    assert plan.families == ("IPv4", "IPv6")
+    assert [str(value) for value in plan.nodes[11].addresses] == ["192.168.49.13", "fd00:49::13"]
+    assert [str(net) for net in plan.nodes[11].pod_cidrs] == ["10.244.12.0/24", "fd00:10:244:12::/64"]
+    assert [str(value) for value in plan.clients[0].addresses] == ["198.51.100.11", "2001:db8:198::11"]
+    hosts = [value for host in (*plan.nodes, *plan.clients) for value in host.addresses]
+    assert len(hosts) == len(set(hosts)) == 2 * 199
+    for node in plan.nodes:
+        assert node.pod_cidrs[1].subnet_of(RANGES["IPv6"].pods)  # type: ignore[arg-type]
+        assert in_family(node.pod_cidr[254], "IPv6") in node.pod_cidrs[1]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +124,7 @@ def test_an_empty_configuration_file_is_the_default_cluster(tmp_path: Path) -> N
         (
             "node: 3",
             "node: there is no such key; known are nodes, clients, datapath,"
-            " controller, offload, cloud, health_check, zones, links",
+            " controller, ipFamily, offload, cloud, health_check, zones, links",
         ),
         ("nodes: three", "nodes: a whole number is needed, not 'three'"),
         ("nodes: true", "nodes: a whole number is needed, not True"),
@@ -101,6 +132,8 @@ def test_an_empty_configuration_file_is_the_default_cluster(tmp_path: Path) -> N
         ("nodes: 100", "nodes: from 1 to 99, not 100"),
         ("clients: -1", "clients: from 0 to 100, not -1"),
         ("datapath: fast", "datapath: one of auto, kernel, user, not 'fast'"),
+        ("ipFamily: ipv6", "ipFamily: one of ipv4, dual, not 'ipv6'"),
+        ("ipFamily: 6", "ipFamily: a word is needed, not 6"),
         ("controller: [ryu]", "controller: a word is needed, not a list"),
         ("offload: 1", "offload: true or false is needed, not 1"),
         ("zones: [a, b]", "zones: one for each of the 3 nodes, not 2"),

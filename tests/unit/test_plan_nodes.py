@@ -43,3 +43,13 @@ def test_a_node_is_ready_with_its_address_and_pod_range() -> None:
     ready = [row for row in obj["status"]["conditions"] if row["type"] == "Ready"]
     assert [(row["status"], row["lastTransitionTime"]) for row in ready] == [("True", NOW)]
     assert obj["status"]["allocatable"] == {"cpu": "2", "memory": "1024Ki", "pods": "250"}
+
+
+def test_a_node_of_a_dual_stack_cluster_has_an_address_and_a_range_of_each_family() -> None:
+    obj = node(3, ip_family="dual")
+    internal = [row["address"] for row in obj["status"]["addresses"] if row["type"] == "InternalIP"]
+    assert internal == ["192.168.49.4", "fd00:49::4"]
+    assert obj["spec"] == {
+        "podCIDR": "10.244.3.0/24",
+        "podCIDRs": ["10.244.3.0/24", "fd00:10:244:3::/64"],
+    }
