@@ -71,7 +71,7 @@ class Kubelet:
         self._informer = Informer(client, ["Pod", "Service", "Node"], self._on_batch)
         self._ids = itertools.count(1)
         self._services: dict[tuple[str, str], Obj] = {}
-        self._addresses: dict[str, str] = {}
+        self._addresses: dict[str, tuple[str, ...]] = {}
         self._ipams: dict[str, Ipam] = {}
         self._waiting: dict[str, Obj] = {}
         self._workers: dict[str, PodWorker] = {}
@@ -174,14 +174,18 @@ class Kubelet:
         name = node["metadata"]["name"]
         if name not in self._nodes:
             return
-        found = [a["address"] for a in node["status"].get("addresses", []) if a["type"] == "InternalIP"]
+        addresses = node["status"].get("addresses", [])
+        found = tuple(entry["address"] for entry in addresses if entry["type"] == "InternalIP")
         if name not in self._ipams:
-            self._ipams[name] = Ipam(IPv4Network(node["spec"]["podCIDR"]))
-        if found and self._addresses.get(name) != found[0]:
-            self._addresses[name] = found[0]
+            spec = node["spec"]
+            ranges = spec.get("podCIDRs") or [spec["podCIDR"]]
+            families = ["IPv6" if ":" in cidr else "IPv4" for cidr in ranges]
+            self._ipams[name] = Ipam(IPv4Network(spec["podCIDR"]), families)
+        if found and self._addresses.get(name) != found:
+            self._addresses[name] = found
             for worker in self._workers.values():
                 if worker.place.node == name:
-                    worker.moved_to(found[0])
+                    worker.moved_to(found)
 
     def _pod_event(self, type_: str, pod: Obj) -> None:
         uid, metadata = pod["metadata"]["uid"], pod["metadata"]
@@ -214,8 +218,8 @@ class Kubelet:
         on_host = bool(pod["spec"].get("hostNetwork"))
         place = Place(
             node=node,
-            node_address=self._addresses[node],
-            address=self._addresses[node] if on_host else "",
+            node_addresses=self._addresses[node],
+            addresses=self._addresses[node] if on_host else (),
             netns=f"{NETNS}/{node if on_host else host}",
             logs=self._logs,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controller.api.objects import Obj
@@ -84,13 +84,14 @@ def _unique(words: list[str]) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def hosts(pod: Obj, address: str, node: str) -> str:
-    """The Kubernetes-managed text, with the pod's own line and its hostAliases."""
+def hosts(pod: Obj, addresses: Sequence[str], node: str) -> str:
+    """The Kubernetes-managed text, with the pod's own lines (one an address) and its hostAliases."""
     lines = _HOSTS_HEADER_HOST if pod["spec"].get("hostNetwork") else _HOSTS_HEADER
     lines += _LOCAL
     if not pod["spec"].get("hostNetwork"):
         full, short = fqdn(pod, node), hostname(pod, node)
-        lines += f"{address}\t{full}\t{short}\n" if full else f"{address}\t{short}\n"
+        for address in addresses:
+            lines += f"{address}\t{full}\t{short}\n" if full else f"{address}\t{short}\n"
     aliases = pod["spec"].get("hostAliases") or []
     if aliases:
         lines += "\n# Entries added by HostAliases.\n"
@@ -106,7 +107,7 @@ SERVICE_ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"
 def files(
     pod: Obj,
     *,
-    address: str,
+    addresses: Sequence[str],
     node: str,
     machine_resolv_conf: str,
     credentials: Mapping[str, str] | None = None,
@@ -114,7 +115,7 @@ def files(
     """All of them by path; ``credentials`` are those of the service account, by name."""
     return {
         "/etc/resolv.conf": resolv_conf(pod, machine_resolv_conf),
-        "/etc/hosts": hosts(pod, address, node),
+        "/etc/hosts": hosts(pod, addresses, node),
         "/etc/hostname": hostname(pod, node) + "\n",
         **{f"{SERVICE_ACCOUNT}/{name}": text for name, text in (credentials or {}).items()},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 
@@ -12,11 +13,12 @@ class AddressesExhausted(Exception):
 class Ipam:
     """Addresses of one node's pod range, in turn; one that came free waits until the range wraps.
 
-    The network, broadcast and first address (the gateway's place) are never given.
+    The network, broadcast and first address (the gateway's place) are never given. ``families``: those in
+    which a pod has an address; which one follows from its IPv4 address (``plan.in_family``).
     """
 
-    def __init__(self, pod_cidr: IPv4Network) -> None:
-        self._range = pod_cidr
+    def __init__(self, pod_cidr: IPv4Network, families: Sequence[str] = ("IPv4",)) -> None:
+        self.families = families
         self._first, self._last = int(pod_cidr[2]), int(pod_cidr[-2])
         self._next = self._first
         self._held: set[int] = set()

@@ -22,6 +22,7 @@ from topo.kubelet_prober import Prober
 from topo.kubelet_spec import Place, container_of, image_id, named_ports, pod_message, remarks
 from topo.kubelet_status import OWN_CONDITIONS, ContainerRecord, pod_status, restarts, status_patch
 from topo.kubelet_stop import before_stop
+from topo.plan import in_family
 from topo.probes import Target
 from topo.runtime_wire import RuntimeFault
 from topo.wires import PodPlug
@@ -76,12 +77,11 @@ class PodWorker:
         if self._written and pod["spec"].get("readinessGates"):
             self.sync()
 
-    def moved_to(self, node_address: str) -> None:
-        """The node has another address."""
+    def moved_to(self, node_addresses: tuple[str, ...]) -> None:
+        """The node has other addresses."""
         on_host = bool(self.pod["spec"].get("hostNetwork"))
-        self.place = replace(
-            self.place, node_address=node_address, address=node_address if on_host else self.place.address
-        )
+        addresses = node_addresses if on_host else self.place.addresses
+        self.place = replace(self.place, node_addresses=node_addresses, addresses=addresses)
         if self._written:
             self.sync()
 
@@ -153,7 +153,7 @@ class PodWorker:
         attempts = 0
         while not self._ending.is_set():
             try:
-                if not self.place.address:
+                if not self.place.addresses:
                     self._take_address(self._ipam.allocate())
                 address = IPv4Address(self.place.address)
                 self._plugged = True
@@ -174,7 +174,8 @@ class PodWorker:
         return False
 
     def _take_address(self, address: IPv4Address) -> None:
-        self.place = replace(self.place, address=str(address))
+        addresses = tuple(str(in_family(address, family)) for family in self._ipam.families)
+        self.place = replace(self.place, addresses=addresses)
         self._interface = f"{self.place.node}-p{int(address) & 0xFF}"
 
     async def _launch(self, record: ContainerRecord) -> None:
@@ -357,8 +358,8 @@ class PodWorker:
         status = pod_status(
             known,
             self._records,
-            address=self.place.address,
-            host_address=self.place.node_address,
+            addresses=self.place.addresses,
+            host_addresses=self.place.node_addresses,
             start_time=self._start_time,
             now=self._machine.now(),
         )

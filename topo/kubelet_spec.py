@@ -17,19 +17,29 @@ NOBODY = 65534
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a pod is: its node and addresses. ``credentials`` are its service account's files.
+    """Where a pod is: its node, and the addresses of both, the primary family's first (none yet: empty).
+    ``credentials`` are its service account's files.
 
     ``machine_resolv_conf`` is what the node's own programs read (dnsPolicy Default): nothing, since the
     lab's nodes have no resolver of their own.
     """
 
     node: str
-    node_address: str
-    address: str
+    node_addresses: tuple[str, ...]
+    addresses: tuple[str, ...]
     netns: str
     machine_resolv_conf: str = ""
     logs: str = ""
     credentials: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """The pod's of the primary family, or ""."""
+        return self.addresses[0] if self.addresses else ""
+
+    @property
+    def node_address(self) -> str:
+        return self.node_addresses[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +58,9 @@ def container_of(
     metadata = pod["metadata"]
     fields = {
         "status.podIP": place.address,
-        "status.podIPs": place.address,
+        "status.podIPs": ",".join(place.addresses),
         "status.hostIP": place.node_address,
-        "status.hostIPs": place.node_address,
+        "status.hostIPs": ",".join(place.node_addresses),
     }
     env = environment(pod, spec, services, fields=fields, lookup=lookup)
     name = hostname(pod, place.node)
@@ -64,14 +74,14 @@ def container_of(
         namespace=metadata["namespace"],
         node=place.node,
         netns=place.netns,
-        address=place.address,
+        addresses=place.addresses,
         hostname=name,
         argv=(*command, *args),
         command=len(command),
         env={"HOSTNAME": name, **env},
         files=files(
             pod,
-            address=place.address,
+            addresses=place.addresses,
             node=place.node,
             machine_resolv_conf=place.machine_resolv_conf,
             credentials=place.credentials,

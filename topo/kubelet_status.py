@@ -152,8 +152,8 @@ def pod_status(
     pod: Obj,
     records: Sequence[ContainerRecord],
     *,
-    address: str,
-    host_address: str,
+    addresses: Sequence[str],
+    host_addresses: Sequence[str],
     start_time: str,
     now: str,
 ) -> Obj:
@@ -164,14 +164,14 @@ def pod_status(
     status: Obj = {
         "phase": current,
         "conditions": conditions(pod, records, current, now),
-        "hostIP": host_address,
-        "hostIPs": [{"ip": host_address}],
+        "hostIP": host_addresses[0],
+        "hostIPs": [{"ip": address} for address in host_addresses],
         "startTime": start_time,
         "containerStatuses": [record.to_status() for record in main],
         "qosClass": qos_class(pod),
     }
-    if address:
-        status |= {"podIP": address, "podIPs": [{"ip": address}]}
+    if addresses:
+        status |= {"podIP": addresses[0], "podIPs": [{"ip": address} for address in addresses]}
     if setup:
         status["initContainerStatuses"] = [record.to_status() for record in setup]
     return status

@@ -93,7 +93,7 @@ def container(netns: Netns, image: str = "busybox", **changes: Any) -> Container
         "namespace": "default",
         "node": "node1",
         "netns": str(netns.path),
-        "address": "127.0.0.1",
+        "addresses": ("127.0.0.1",),
         "hostname": netns.name,
         "files": {
             "/etc/resolv.conf": "nameserver 127.0.0.53\n",

@@ -58,7 +58,8 @@ class FakeHost(Host):
 def container(image: str = "nginx", **changes: Any) -> Container:
     values: dict[str, Any] = {
         "id": "c1", "name": "main", "image": image, "pod": "web-1", "namespace": "default", "node": "node1",
-        "netns": "/none", "address": "10.244.1.2", "hostname": "web-1", "files": {"/etc/resolv.conf": RESOLV},
+        "netns": "/none", "addresses": ("10.244.1.2",), "hostname": "web-1",
+        "files": {"/etc/resolv.conf": RESOLV},
     }  # fmt: skip
     return Container(**{**values, **changes})
 

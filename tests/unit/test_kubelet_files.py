@@ -87,22 +87,22 @@ def test_dns_config_adds_to_the_policy_and_wins_over_its_options() -> None:
 
 def test_the_hosts_file_has_the_pods_name_and_its_aliases() -> None:
     aliases = [{"ip": "10.0.0.1", "hostnames": ["one", "eins"]}]
-    text = hosts(pod(hostAliases=aliases), "10.244.1.2", "node1")
+    text = hosts(pod(hostAliases=aliases), ["10.244.1.2", "fd00:10:244:1::2"], "node1")
     assert text.startswith("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n")
-    assert "\n10.244.1.2\tweb-1\n" in text
+    assert "\n10.244.1.2\tweb-1\nfd00:10:244:1::2\tweb-1\n" in text
     assert text.endswith("# Entries added by HostAliases.\n10.0.0.1\tone\teins\n")
 
 
 def test_hostname_and_subdomain_give_a_full_name() -> None:
     made = files(
-        pod(hostname="db", subdomain="peers"), address="10.244.1.2", node="node1", machine_resolv_conf=""
+        pod(hostname="db", subdomain="peers"), addresses=["10.244.1.2"], node="node1", machine_resolv_conf=""
     )
     assert made["/etc/hostname"] == "db\n"
     assert "10.244.1.2\tdb.peers.shop.svc.cluster.local\tdb\n" in made["/etc/hosts"]
 
 
 def test_a_long_pod_name_is_cut_to_a_host_name() -> None:
-    made = files(pod("a" * 62 + "-b"), address="", node="node1", machine_resolv_conf="")
+    made = files(pod("a" * 62 + "-b"), addresses=[], node="node1", machine_resolv_conf="")
     assert made["/etc/hostname"] == "a" * 62 + "\n"
 
 

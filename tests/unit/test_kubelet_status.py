@@ -38,7 +38,7 @@ def records(of: Obj) -> list[ContainerRecord]:
 
 def status(of: Obj, of_records: Sequence[ContainerRecord], now: str = NOW) -> Obj:
     return pod_status(
-        of, of_records, address="10.244.1.2", host_address="192.168.49.2", start_time=NOW, now=now
+        of, of_records, addresses=["10.244.1.2"], host_addresses=["192.168.49.2"], start_time=NOW, now=now
     )
 
 
@@ -199,7 +199,9 @@ def test_a_container_is_handed_over_with_everything_resolved() -> None:
         "env": [{"name": "GREETING", "value": "hello"}],
         "ports": [{"containerPort": 80, "name": "http"}, {"containerPort": 80}],
     }
-    place = Place(node="node1", node_address="192.168.49.2", address="10.244.1.2", netns="/run/netns/web")
+    place = Place(
+        node="node1", node_addresses=("192.168.49.2",), addresses=("10.244.1.2",), netns="/run/netns/web"
+    )
     made = container_of(web, spec, "c1", place, [], lambda *at: None)
     assert made.argv == ("sh", "-c", "echo hello")
     assert made.args == ("echo hello",)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from topo.images.image import Container
-from topo.images.light import Host, Peer
+from topo.images.light import Host
+from topo.images.peer import Peer, shown
 from topo.images.web import Request, Response, not_found
 
 _SHELL_OFF = "/shell is off in podwire: run the command with exec in the pod\n"
@@ -58,7 +59,7 @@ class Agnhost:
             case "/hostname" | "/hostName":
                 return Response(body=self._hostname)
             case "/clientip":
-                return Response(body=f"{request.peer[0]}:{request.peer[1]}")
+                return Response(body=shown(request.peer))
             case "/echo":
                 code = query.get("code", "200")
                 status = int(code) if code.isdigit() and 200 <= int(code) <= 599 else 200
@@ -85,7 +86,7 @@ class Agnhost:
             case "hostname":
                 return self._hostname.encode()
             case "clientip":
-                return f"{peer[0]}:{peer[1]}".encode()
+                return shown(peer).encode()
             case "echo":
                 return rest.encode()
         return None

@@ -7,7 +7,8 @@ the pod sees it, which is what a lesson on Services wants to know. Ports are the
 from __future__ import annotations
 
 from topo.images.image import Container
-from topo.images.light import Host, Peer
+from topo.images.light import Host
+from topo.images.peer import Peer, shown
 from topo.images.web import Request, Response, as_json
 
 
@@ -31,7 +32,7 @@ class Echo:
                 "node": c.node,
                 "podIP": c.address,
                 "image": c.image,
-                "client": f"{request.peer[0]}:{request.peer[1]}",
+                "client": shown(request.peer),
                 "method": request.method,
                 "path": request.path,
                 "host": request.headers.get("Host", ""),
@@ -41,7 +42,7 @@ class Echo:
 
     def raw(self, data: bytes, peer: Peer) -> bytes:
         c = self._container
-        return f"pod={c.pod} node={c.node} client={peer[0]}:{peer[1]}\n".encode() + data
+        return f"pod={c.pod} node={c.node} client={shown(peer)}\n".encode() + data
 
 
 def program(container: Container) -> Echo:

@@ -34,7 +34,7 @@ class Container:
     namespace: str
     node: str
     netns: str
-    address: str = ""
+    addresses: tuple[str, ...] = ()
     hostname: str = ""
     argv: tuple[str, ...] = ()
     command: int = 0
@@ -44,6 +44,11 @@ class Container:
     user: int = 65534
     workdir: str = "/"
     log: str = ""
+
+    @property
+    def address(self) -> str:
+        """The pod's of the cluster's primary family."""
+        return self.addresses[0] if self.addresses else ""
 
     @property
     def args(self) -> tuple[str, ...]:
@@ -56,7 +61,8 @@ class Container:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Container:
         known = dict(data)
-        known["argv"] = tuple(known.get("argv", ()))
+        for name in ("argv", "addresses"):
+            known[name] = tuple(known.get(name, ()))
         known["ports"] = tuple(Port(**port) for port in known.get("ports", ()))
         return cls(**known)
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from topo.images.image import Container
+from topo.images.peer import Peer, peer_of, shown
 from topo.images.web import Handler, WebPort
 from topo.runtime_sys import socket_in
 
-Peer = tuple[str, int]
 Datagram = Callable[[bytes, Peer], bytes | None]
 Stream = Callable[[bytes, Peer], bytes | None]
 
@@ -69,9 +69,9 @@ class Host:
         transport, _ = await self._loop.create_datagram_endpoint(lambda: _Datagrams(handler), sock=sock)
         self._datagrams.append(transport)
 
-    def new_socket(self, kind: int) -> socket.socket:
-        """A non-blocking, unbound IPv4 socket in the pod's network namespace."""
-        return socket_in(self.container.netns, kind)
+    def new_socket(self, kind: int, family: int = socket.AF_INET) -> socket.socket:
+        """A non-blocking, unbound socket in the pod's network namespace."""
+        return socket_in(self.container.netns, kind, family)
 
     def exit(self, code: int, message: str = "") -> None:
         """End the container: its sockets close as the kernel closes a dead process'."""
@@ -102,16 +102,21 @@ class Host:
             transport.abort()
 
     def _bound(self, kind: int, port: int) -> socket.socket:
-        sock = self.new_socket(kind)
+        dual = any(":" in address for address in self.container.addresses)
+        everywhere = "::" if dual else "0.0.0.0"
+        sock = self.new_socket(kind, socket.AF_INET6 if dual else socket.AF_INET)
         try:
+            if dual:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             if kind == socket.SOCK_STREAM:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(("0.0.0.0", port))
+            sock.bind((everywhere, port))
         except OSError as error:
             sock.close()
             name = "tcp" if kind == socket.SOCK_STREAM else "udp"
             if error.errno == errno.EADDRINUSE:
-                raise PortInUse(f"listen {name} 0.0.0.0:{port}: bind: address already in use") from None
+                text = f"listen {name} {shown((everywhere, port))}: bind: address already in use"
+                raise PortInUse(text) from None
             raise
         return sock
 
@@ -125,7 +130,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)  # by duty, not by class, in 3.11
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        answer = self._handler(data, addr)
+        answer = self._handler(data, peer_of(addr))
         if answer is not None and self._transport is not None:
             self._transport.sendto(answer, addr)
 
@@ -162,7 +167,7 @@ class _Sniffer(asyncio.Protocol):
                 protocol.data_received(data)
                 return
             self._is_raw = True
-        answer = self._raw(data, self._transport.get_extra_info("peername")[:2])
+        answer = self._raw(data, peer_of(self._transport.get_extra_info("peername")))
         if answer is not None:
             self._transport.write(answer)
 

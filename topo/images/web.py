@@ -13,6 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
+from topo.images.peer import Peer, peer_of
+
 POD_HEADER = "X-Podwire-Pod"
 """Every answer of a light image names its pod, so that a probe can count who answered."""
 
@@ -25,8 +27,8 @@ class Request:
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    peer: tuple[str, int]
-    local: tuple[str, int]
+    peer: Peer
+    local: Peer
     body: bytes = b""
 
 
@@ -81,8 +83,8 @@ class WebPort:
                     path=request.path,
                     query=request.query,
                     headers=request.headers,
-                    peer=transport.get_extra_info("peername")[:2],
-                    local=transport.get_extra_info("sockname")[:2],
+                    peer=peer_of(transport.get_extra_info("peername")),
+                    local=peer_of(transport.get_extra_info("sockname")),
                     body=await request.read() if request.can_read_body else b"",
                 )
             )
