@@ -120,6 +120,9 @@ def cluster_options(parser: argparse.ArgumentParser) -> None:
         help="Open vSwitch's datapath (auto: kernel if there)",
     )
     parser.add_argument(
+        "--ip-family", choices=("ipv4", "dual"), help="dual: IPv6 beside IPv4, everywhere (ipv4)"
+    )
+    parser.add_argument(
         "--controller", choices=("os-ken", "ryu"), help="what carries the kubeproxy app (os-ken)"
     )
 

@@ -130,6 +130,25 @@ class Lesson:
         command = f"scale deployment/{deployment} --replicas={replicas}"
         self._add(Command(where="api", command=command, status=0, output=f"deployment/{deployment} scaled"))
 
+    def patch(self, kind: str, name: str, patch: Obj) -> Obj:
+        """Change an object by a merge patch and wait until that is in force."""
+        changed = self.lab.client.patch(kind, name, patch)
+        self.lab.settle()
+        command = f"patch {kind.lower()}/{name} -p '{json.dumps(patch)}'"
+        said = f"{kind.lower()}/{name} patched"
+        self._add(Command(where="api", command=command, status=0, output=said))
+        return changed
+
+    def delete(self, kind: str, *names: str, grace: int | None = None) -> None:
+        """Delete objects (a pod: in its own time unless ``grace`` says otherwise); settled at return."""
+        for name in names:
+            self.lab.client.delete(kind, name, "default", grace=grace)
+        self.lab.settle()
+        what = " ".join(f"{kind.lower()}/{name}" for name in names)
+        options = "" if grace is None else f" --grace-period={grace}"
+        said = "\n".join(f'{kind.lower()} "{name}" deleted' for name in names)
+        self._add(Command(where="api", command=f"delete {what}{options}", status=0, output=said))
+
     def wait_for(self, kind: str, name: str, condition: Callable[[Obj], bool], timeout: int = 30) -> None:
         """Wait until an object is so, by watching it; then until everybody has handled that."""
         field = f"metadata.name={name}"
@@ -166,14 +185,15 @@ class Lesson:
         """Who is behind which address now, and who was."""
         client, plan = self.lab.client, self.lab.plan
         objects = [obj for kind in ("Node", "Pod", "Service") for obj in client.list(kind)[0]]
-        hosts = {str(host.address): host.name for host in plan.clients}
+        hosts = {str(value): host.name for host in plan.clients for value in host.addresses}
         return Directory(objects, hosts | self.lab_addresses()).remember(self._names)
 
     @staticmethod
     def lab_addresses() -> dict[str, str]:
-        from topo.plan import FABRIC, FABRIC_ADDRESS
+        from controller.api.wiring import RANGES
+        from topo.plan import FABRIC, FABRIC_ADDRESS, in_family
 
-        return {str(FABRIC_ADDRESS): FABRIC}
+        return {str(in_family(FABRIC_ADDRESS, family)): FABRIC for family in RANGES}
 
     def packets(
         self, connection: Connection, title: str = "", *, only: Sequence[Journey] | None = None
@@ -258,10 +278,13 @@ def main(name: str, options: argparse.Namespace) -> int:
     from topo import sandbox
 
     module = importlib.import_module(f"scenarios.{name}")
-    config = cluster_config(options, clients=getattr(module, "CLIENTS", 1))
+    family = getattr(module, "IP_FAMILY", "ipv4")
+    config = cluster_config(options, clients=getattr(module, "CLIENTS", 1), ip_family=family)
     needed = getattr(module, "NODES", 1)
     if config.nodes < needed:
         raise UsageError(f"--nodes {config.nodes}: this lesson needs at least {needed} nodes")
+    if family == "dual" != config.ip_family:
+        raise UsageError(f"--ip-family {config.ip_family}: this lesson needs both families")
     out = Output(options.out) if options.out else None
     sandbox.enter(lambda: _tell(module, config, options, out), name=options.name)
 
@@ -281,6 +304,7 @@ def _tell(module: Any, config: Any, options: argparse.Namespace, out: Output | N
             "clients": config.clients,
             "datapath": lab.ovs.datapath,
             "controller": config.controller,
+            "ipFamily": config.ip_family,
             "seconds": round(time.monotonic() - start, 3),
         }
         lesson = Lesson(lab, result, narrator, out)

@@ -7,16 +7,21 @@ the cluster makes a new one, and keeps the old names of pods that are gone (``re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Any
 
 from controller.api import wiring
 from scenarios.packet import Endpoint, Packet
 
+_NODE_PORTS = {str(ranges.node_port_virtual) for ranges in wiring.RANGES.values()}
 _FIXED = {
-    str(wiring.GATEWAY): "the gateway",
-    str(wiring.NODE_PORT_VIRTUAL): "this node's NodePorts",
-    str(wiring.HAIRPIN_VIRTUAL): "hairpin",
+    str(address): name
+    for ranges in wiring.RANGES.values()
+    for address, name in (
+        (ranges.gateway, "the gateway"),
+        (ranges.node_port_virtual, "this node's NodePorts"),
+        (ranges.hairpin_virtual, "hairpin"),
+    )
 }
 
 
@@ -50,7 +55,7 @@ class Directory:
 
     def who(self, endpoint: Endpoint) -> str:
         """``client1``, ``pod frontend-x``, ``Service backendflask``, ``node1, NodePort of frontend-node``."""
-        own = endpoint.address in self._nodes or endpoint.address == str(wiring.NODE_PORT_VIRTUAL)
+        own = endpoint.address in self._nodes or endpoint.address in _NODE_PORTS
         if own and endpoint.port in self._node_ports:
             return f"{self.host(endpoint.address)}, NodePort of {self._node_ports[endpoint.port]}"
         return self.host(endpoint.address)
@@ -83,6 +88,7 @@ class Directory:
 
 def _is_service_address(address: str) -> bool:
     try:
-        return IPv4Address(address) in wiring.SERVICE_NET
+        found = ip_address(address)
     except ValueError:
         return False
+    return any(found in ranges.services for ranges in wiring.RANGES.values())

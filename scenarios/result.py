@@ -3,7 +3,8 @@
 The schema, ``podwire.dev/lesson/v1``::
 
     {"schema": "podwire.dev/lesson/v1", "lesson": "nodeport", "ok": true, "seconds": 4.2,
-     "lab": {"nodes": 3, "clients": 1, "datapath": "user", "controller": "os-ken"},
+     "lab": {"nodes": 3, "clients": 1, "datapath": "user", "controller": "os-ken",
+             "ipFamily": "ipv4"},
      "steps": [{"title": "...", "events": [EVENT, ...]}, ...],
      "checks": [{"step": "...", "name": "...", "ok": true, "expected": "...", "seen": "..."}, ...],
      "captures": ["DIR/nodeport.pcapng"]}
