@@ -187,7 +187,8 @@ def encode(answer: Answer, *, head: bool = False) -> bytes:
 
 
 def listen_in(namespace: Path, port: int) -> socket.socket:
-    """A listening socket in another network namespace; the calling thread is back in its own at return."""
+    """A listening socket in another network namespace, on all addresses of all families it has; the calling
+    thread is back in its own at return."""
     with contextlib.ExitStack() as stack:
         fds = []
         for path in (namespace, Path("/proc/thread-self/ns/net")):
@@ -196,10 +197,13 @@ def listen_in(namespace: Path, port: int) -> socket.socket:
         there, back = fds
         _setns(there)
         try:
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            dual = bool(Path("/proc/thread-self/net/if_inet6").read_text())  # empty where IPv6 is disabled
+            listener = socket.socket(socket.AF_INET6 if dual else socket.AF_INET, socket.SOCK_STREAM)
         finally:
             _setns(back)
     try:
+        if dual:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setblocking(False)
         listener.bind(("", port))
