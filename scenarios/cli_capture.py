@@ -36,7 +36,10 @@ def run(client: Any, options: argparse.Namespace) -> int:
         with suppress(KeyboardInterrupt), capture:
             objects = [obj for kind in ("Node", "Pod", "Service") for obj in client.list(kind)[0]]
             hosts = {
-                h["address"]: name for name, h in state.hosts.items() if h["kind"] in ("client", "router")
+                address: name
+                for name, h in state.hosts.items()
+                if h["kind"] in ("client", "router")
+                for address in (h["address"], h.get("ipv6", ""))
             }
             print(f"listening on {len(links)} links", file=sys.stderr, flush=True)
             _print(capture, Directory(objects, hosts), options)
@@ -93,7 +96,7 @@ def _line(frame: Any, names: Directory) -> str:
         return ""
     stamp = time.strftime("%H:%M:%S", time.localtime(frame.time_ns // 10**9))
     what = f"{packet.tuple5} {packet.protocol} {packet.flags}"
-    if packet.protocol == "ARP":
-        what = f"ARP {packet.src} {packet.flags} {packet.dst}"
+    if packet.on_one_link:
+        what = f"{packet.protocol} {packet.src} {packet.flags} {packet.dst}"
     when = f"{stamp}.{frame.time_ns // 1000 % 10**6:06}"
     return f"{when} {frame.link:<24} {frame.direction:<3} {what} TTL {packet.ttl}  {names.between(packet)}\n"

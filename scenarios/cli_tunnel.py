@@ -12,7 +12,7 @@ import signal
 import threading
 from typing import Any
 
-from controller.api.wiring import SERVICE_NET
+from controller.api.wiring import RANGES
 
 
 def run(client: Any, lab: str) -> int:
@@ -36,10 +36,10 @@ def run(client: Any, lab: str) -> int:
     with Tunnel(client, plan, changed=news.set) as tunnel:
         # by the API: an address of a node may have changed
         status = client.get("Node", tunnel.node.name)["status"]
-        address = next(row["address"] for row in status["addresses"] if row["type"] == "InternalIP")
+        internal = [row["address"] for row in status["addresses"] if row["type"] == "InternalIP"]
         while not ended.is_set():
             news.clear()
-            print(describe(lab, address, tunnel.services), flush=True)
+            print(describe(lab, internal, tunnel.services), flush=True)
             if not ended.is_set():  # a signal just before the clearing
                 news.wait()
     with contextlib.suppress(BrokenPipeError):
@@ -47,15 +47,18 @@ def run(client: Any, lab: str) -> int:
     return 0
 
 
-def describe(lab: str, address: str, services: dict[tuple[str, str], str]) -> str:
-    """What ``minikube tunnel`` prints, and the address of each Service."""
+def describe(lab: str, node: list[str], services: dict[tuple[str, str], tuple[str, ...]]) -> str:
+    """What ``minikube tunnel`` prints, and the addresses of each Service; ``node``: its addresses."""
     names = " ".join(name for _, name in sorted(services))
     lines = [
         "Status:",
         f"\tmachine: {lab}",
         f"\tpid: {os.getpid()}",
-        f"\troute: {SERVICE_NET} -> {address}",
+        *(
+            f"\troute: {RANGES['IPv6' if ':' in address else 'IPv4'].services} -> {address}"
+            for address in node
+        ),
         f"\tservices: [{names}]",
     ]
-    lines += [f"\t  {space}/{name}: {given}" for (space, name), given in sorted(services.items())]
+    lines += [f"\t  {space}/{name}: {', '.join(given)}" for (space, name), given in sorted(services.items())]
     return "\n".join(lines)

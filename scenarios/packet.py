@@ -1,7 +1,7 @@
 """Read a captured frame into a value: addresses, ports, TTL, flags, and what no router changes.
 
 The lessons read thousands of frames and must start at once, so this is a reader for exactly what
-crosses the lab's wires (Ethernet, ARP, IPv4, IPv6, TCP, UDP, ICMP) and nothing else. It sends
+crosses the lab's wires (Ethernet, ARP, NDP, IPv4, IPv6, TCP, UDP, ICMP) and nothing else. It sends
 nothing, builds nothing, and keeps no state; scapy does the sending, in ``scenarios/probes``.
 """
 
@@ -28,10 +28,28 @@ _ICMP_WORDS = {
     ("ICMP", 3, 4): "fragmentation needed",
     ("ICMP", 11, 0): "TTL exceeded",
     ("ICMP6", 1, 0): "no route",
+    ("ICMP6", 1, 3): "address unreachable",
     ("ICMP6", 1, 4): "port unreachable",
+    ("ICMP6", 2, 0): "packet too big",
+    ("ICMP6", 3, 0): "hop limit exceeded",
     ("ICMP6", 128, 0): "echo request",
     ("ICMP6", 129, 0): "echo reply",
 }
+
+_SOLICITATION, _ADVERTISEMENT = 135, 136
+_NEIGHBOUR_WORDS = {
+    130: ("MLD", "query"),
+    131: ("MLD", "report"),
+    132: ("MLD", "done"),
+    133: ("NDP", "router solicitation"),
+    134: ("NDP", "router advertisement"),
+    _SOLICITATION: ("NDP", "who has"),
+    _ADVERTISEMENT: ("NDP", "is at"),
+    137: ("NDP", "redirect"),
+    143: ("MLD", "report"),
+}
+"""What of ICMPv6 is between neighbours only: protocol and meaning, by type (RFC 4861, 2710, 3810)."""
+_ON_ONE_LINK = ("ARP", "NDP", "MLD")
 
 
 class Endpoint(NamedTuple):
@@ -79,7 +97,7 @@ class Packet:
     tuple5: Tuple5
     ttl: int = 0
     flags: str = ""
-    """``SYN,ACK`` for TCP; the meaning (``port unreachable``) for ICMP; ``who has``/``is at`` for ARP."""
+    """``SYN,ACK`` for TCP, the meaning (``no route``) for ICMP, ``who has`` or ``is at`` for ARP and NDP."""
     seq: int = 0
     ack: int = 0
     payload: bytes = b""
@@ -104,6 +122,11 @@ class Packet:
     @property
     def protocol(self) -> str:
         return self.tuple5.protocol
+
+    @property
+    def on_one_link(self) -> bool:
+        """Said between neighbours and forwarded by nobody: ARP, NDP, MLD."""
+        return self.protocol in _ON_ONE_LINK
 
 
 def read(frame: bytes, *, time_ns: int = 0, link: str = "", outgoing: bool = False) -> Packet | None:
@@ -179,6 +202,8 @@ def _ipv6(body: bytes, time_ns: int, place: Place, macs: tuple[str, str]) -> Pac
             size = 8 + rest[1] * 8
         following, rest = rest[0], rest[size:]
     pseudo = body[8:40] + len(rest).to_bytes(4) + following.to_bytes(4)
+    if following == 58 and not fragment and rest[0] in _NEIGHBOUR_WORDS:
+        return _neighbourly(body, rest, time_ns, place, macs, pseudo)
     return _transport(
         rest,
         addresses=(_address(body[8:24]), _address(body[24:40])),
@@ -189,6 +214,29 @@ def _ipv6(body: bytes, time_ns: int, place: Place, macs: tuple[str, str]) -> Pac
         pseudo=pseudo,
         wrong=(),
         frame=(time_ns, place, macs),
+    )
+
+
+def _neighbourly(
+    body: bytes, message: bytes, time_ns: int, place: Place, macs: tuple[str, str], pseudo: bytes
+) -> Packet:
+    """As for ARP: who asks for whom, or who is there and to whom that is said."""
+    protocol, words = _NEIGHBOUR_WORDS[message[0]]
+    src, dst = _address(body[8:24]), _address(body[24:40])
+    if message[0] == _SOLICITATION:
+        dst = _address(message[8:24])
+    elif message[0] == _ADVERTISEMENT:
+        src = _address(message[8:24])
+    return Packet(
+        time_ns=time_ns,
+        place=place,
+        mac_src=macs[0],
+        mac_dst=macs[1],
+        tuple5=Tuple5(protocol, Endpoint(src, 0), Endpoint(dst, 0)),
+        ttl=body[7],
+        flags=words,
+        unchanged=(protocol, body[8:40], message),
+        bad_checksums=_wrong_checksum("ICMP6", message, pseudo),
     )
 
 

@@ -21,14 +21,19 @@ _CHUNK = 1 << 16
 
 
 def node_urls(service: Obj, nodes: Sequence[Obj]) -> list[str]:
-    """One URL a port, at the first node's address (the control plane's), as minikube does it."""
+    """One URL a port and family, at the first node's address (the control plane's), as minikube does it."""
     name = f"{service['metadata'].get('namespace', 'default')}/{service['metadata']['name']}"
     ports = [port for port in service["spec"].get("ports") or () if port.get("nodePort")]
     if not ports:
         raise UsageError(f"service {name} has no node port")
     first = min(nodes, key=lambda node: int("".join(filter(str.isdigit, node["metadata"]["name"])) or 0))
-    address = next(a["address"] for a in first["status"]["addresses"] if a["type"] == "InternalIP")
-    return [f"http://{address}:{port['nodePort']}" for port in ports]
+    internal = [entry["address"] for entry in first["status"]["addresses"] if entry["type"] == "InternalIP"]
+    found = []
+    for family in service["spec"].get("ipFamilies") or ("IPv4",):
+        for address in [a for a in internal if (":" in a) == (family == "IPv6")][:1]:
+            host = f"[{address}]" if ":" in address else address
+            found += [f"http://{host}:{port['nodePort']}" for port in ports]
+    return found
 
 
 def serve(urls: Sequence[str], caller_netns: int) -> int:
@@ -57,7 +62,8 @@ def _accept(listener: socket.socket, outside: Netns, target: tuple[str, int]) ->
 
 
 def _forward(near: socket.socket, outside: Netns, target: tuple[str, int]) -> None:
-    with near, outside.socket() as far:
+    family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
+    with near, outside.socket(family) as far:
         try:
             far.settimeout(10)
             far.connect(target)

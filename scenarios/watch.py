@@ -49,6 +49,13 @@ class Seen:
                 return connection
         raise LookupError(f"no packet to {address}{f':{port}' if port else ''} was seen on any link")
 
+    def by(self, source_port: int) -> Connection:
+        """The first connection that a client opened from a port, wherever to."""
+        for connection in self.connections:
+            if connection.asked.src.port == source_port:
+                return connection
+        raise LookupError(f"no packet from port {source_port} was seen on any link")
+
     def all_to(self, address: str, port: int = 0) -> list[Connection]:
         return [
             c for c in self.connections if c.asked.dst.address == address and port in (0, c.asked.dst.port)
@@ -80,7 +87,7 @@ def watch(lab: Lab, links: Sequence[str] = ()) -> Iterator[Seen]:
     services, node_objects = (lab.client.list(kind)[0] for kind in ("Service", "Node"))
     seen.remembered = explain_conntrack(lab.ovs.appctl("dpctl/dump-conntrack"), services, node_objects)
     known = map(translation, seen.remembered)
-    seen.connections = connections((p for p in seen.packets if p.protocol != "ARP"), known)
+    seen.connections = connections((p for p in seen.packets if not p.on_one_link), known)
     lab.ovs.appctl("revalidator/purge")
     seen.flows = flows.used(before, flows.read(lab.client, nodes))
 
@@ -95,9 +102,11 @@ def translation(entry: Remembered) -> tuple[Tuple5, Tuple5]:
 
 
 def endpoint(text: str) -> Endpoint:
-    """``10.244.1.2:8080`` (or an address alone) as an Endpoint."""
+    """``10.244.1.2:8080``, ``[fd00:10:244:1::2]:8080`` (or an address alone) as an Endpoint."""
     address, _, port = text.rpartition(":")
-    return Endpoint(address, int(port)) if address and port.isdigit() else Endpoint(text, 0)
+    if address.startswith("[") or (address and ":" not in address):
+        return Endpoint(address.strip("[]"), int(port))
+    return Endpoint(text, 0)
 
 
 def annotated(seen: Seen, names: Directory) -> dict[object, str]:

@@ -26,7 +26,8 @@ API, RUNTIME, STORE, LOGS, PKI = "api.sock", "runtime.sock", "store.db", "log", 
 
 @dataclass(frozen=True, kw_only=True)
 class LabState:
-    """``hosts`` maps a host's name to kind (node, client, router, pod), netns and address."""
+    """``hosts`` maps a host's name to kind (node, client, router, pod), netns, address, and ``ipv6`` where it
+    has one."""
 
     datapath: str
     config: Mapping[str, Any]

@@ -247,16 +247,16 @@ class Network(Mininet):  # type: ignore[misc]
         return {host.address for host in self.hosts if isinstance(host, EndHost)}
 
     def describe(self) -> dict[str, dict[str, str]]:
-        """Kind, namespace and address of every host, for a second terminal."""
+        """Kind, namespace, address (and ``ipv6``) of every host, for a second terminal."""
         kinds = {Fabric: "router", NodeHost: "node", PodHost: "pod", EndHost: "client"}
-        return {
-            host.name: {
-                "kind": kinds[type(host)],
-                "netns": host.netns.name,
-                "address": str(getattr(host, "address", FABRIC_ADDRESS)),
-            }
-            for host in self.hosts
-        }
+        found: dict[str, dict[str, str]] = {}
+        for host in self.hosts:
+            address = getattr(host, "address", FABRIC_ADDRESS)
+            of = {"kind": kinds[type(host)], "netns": host.netns.name, "address": str(address)}
+            if "IPv6" in host.families:
+                of["ipv6"] = str(in_family(address, "IPv6"))
+            found[host.name] = of
+        return found
 
 
 def _host_of(link: Any) -> Any:

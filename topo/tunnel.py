@@ -2,8 +2,8 @@
 
 Two things, for as long as it is open: a route, so that clients reach the ClusterIPs (10.96.0.0/12) by a
 node, whose kube-proxy translates them; and an EXTERNAL-IP for every Service of type LoadBalancer that has
-none: its own ClusterIP, as minikube writes it. Both are undone at the end. A cluster with a cloud gives
-such Services real external addresses; then only the route is added.
+none: its own ClusterIP, as minikube writes it. Both for each family there is, and undone at the end. A
+cluster with a cloud gives such Services real external addresses; then only the route is added.
 
 It needs nothing of the lab's process, only the API and the namespaces by name.
 """
@@ -18,7 +18,7 @@ from controller.api import objects
 from controller.api.client import Batch, Client, Informer
 from controller.api.errors import ApiError, NotFound, Unreachable
 from controller.api.objects import Obj
-from controller.api.wiring import ANNOTATION, CLOUD_LEASE, GATEWAY, SERVICE_NET
+from controller.api.wiring import ANNOTATION, CLOUD_LEASE, RANGES
 from topo.links import Workbench
 from topo.netns import Netns
 from topo.plan import FABRIC, HOST_INTERFACE, NodePlan, Plan
@@ -43,8 +43,8 @@ class Tunnel:
     ) -> None:
         self._client, self._plan, self._changed = client, plan, changed
         self.node = node or plan.nodes[0]
-        self.services: dict[tuple[str, str], str] = {}
-        """(namespace, name) -> the address each Service was given by us."""
+        self.services: dict[tuple[str, str], tuple[str, ...]] = {}
+        """(namespace, name) -> the addresses each Service was given by us."""
         self._informer = Informer(client, ["Service"], self._hear)
 
     def __enter__(self) -> Tunnel:
@@ -64,11 +64,10 @@ class Tunnel:
     def close(self) -> None:
         """Take everything back; what is gone already is no matter."""
         self._informer.stop()
-        for (namespace, name), address in self.services.items():
+        for (namespace, name), addresses in self.services.items():
             with contextlib.suppress(ApiError, Unreachable):
-                service = self._client.get("Service", name, namespace)
-                if [entry.get("ip") for entry in _ingress(service)] == [address]:
-                    self._give(namespace, name, None)
+                if _ingress(self._client.get("Service", name, namespace)) == addresses:
+                    self._give(namespace, name, ())
         self.services = {}
         self._routes(delete=True)
 
@@ -81,11 +80,12 @@ class Tunnel:
             key = objects.namespace(service), objects.name(service)
             if event.type == "DELETED" or not _is_balanced(service):
                 if self.services.pop(key, None) and event.type != "DELETED":
-                    self._give(*key, None)
-            elif not cloud and not _ingress(service) and not objects.is_deleting(service):
-                address = service["spec"]["clusterIP"]
-                self._give(*key, address)
-                self.services[key] = address
+                    self._give(*key, ())
+            elif not cloud and not objects.is_deleting(service):
+                own = tuple(service["spec"]["clusterIPs"])
+                if _ingress(service) in ((), self.services.get(key)) and _ingress(service) != own:
+                    self._give(*key, own)
+                    self.services[key] = own
         if self.services != before:
             self._changed()
         with contextlib.suppress(Unreachable):
@@ -98,9 +98,9 @@ class Tunnel:
         except NotFound:
             return False
 
-    def _give(self, namespace: str, name: str, address: str | None) -> None:
+    def _give(self, namespace: str, name: str, addresses: tuple[str, ...]) -> None:
         """``ipMode: Proxy``, for kube-proxy has flows for the ClusterIP already and needs no others."""
-        ingress = [{"ip": address, "ipMode": "Proxy"}] if address else None
+        ingress = [{"ip": address, "ipMode": "Proxy"} for address in addresses] or None
         patch = {"status": {"loadBalancer": {"ingress": ingress}}}
         with contextlib.suppress(NotFound):
             self._client.patch("Service", name, patch, namespace, subresource="status")
@@ -120,7 +120,9 @@ class Tunnel:
             try:
                 with contextlib.suppress(*[OSError] * delete):
                     index = bench.index(interface)
-                    bench.rtnetlink.run([route(index, SERVICE_NET, via=GATEWAY, delete=delete)])
+                    for ranges in (RANGES[family] for family in self._plan.families):
+                        request = route(index, ranges.services, via=ranges.gateway, delete=delete)
+                        bench.rtnetlink.run([request])
             finally:
                 bench.close()
                 netns.delete()
@@ -132,5 +134,6 @@ def _is_balanced(service: Obj) -> bool:
     return spec.get("type") == "LoadBalancer" and ours
 
 
-def _ingress(service: Obj) -> list[Obj]:
-    return list((objects.status(service).get("loadBalancer") or {}).get("ingress") or ())
+def _ingress(service: Obj) -> tuple[str, ...]:
+    entries = (objects.status(service).get("loadBalancer") or {}).get("ingress") or ()
+    return tuple(entry.get("ip", "") for entry in entries)

@@ -71,7 +71,7 @@ def observe(probe: Probe, options: argparse.Namespace) -> Connection | None:
         read(frame.data, time_ns=frame.time_ns, link=frame.link, outgoing=frame.direction == "out")
         for frame in capture.packets
     ]
-    for connection in connections(packet for packet in packets if packet and packet.protocol != "ARP"):
+    for connection in connections(packet for packet in packets if packet and not packet.on_one_link):
         if connection.asked.dst == probe.target and connection.asked.src.port == options.port:
             return connection
     return None

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, TCPerror, UDPerror
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    ICMPv6MLReport2,
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptSrcLLAddr,
+    IPv6,
+)
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet as Layer
 from scapy.packet import Raw
@@ -115,6 +123,33 @@ def test_arp_is_a_question_or_an_answer() -> None:
     question = seen(ARP(op=1, psrc=CLIENT, pdst="169.254.1.1"))
     assert (question.protocol, question.flags, question.dst.address) == ("ARP", "who has", "169.254.1.1")
     assert seen(ARP(op=2, psrc="169.254.1.1", pdst=CLIENT)).flags == "is at"
+
+
+def test_neighbour_discovery_is_a_question_or_an_answer_as_arp_is() -> None:
+    asker = "fd00:10:244:1::2"
+    question = seen(
+        IPv6(src=asker, dst="ff02::1:ff00:1", hlim=255)
+        / ICMPv6ND_NS(tgt="fe80::1")
+        / ICMPv6NDOptSrcLLAddr(lladdr=ETHER.src)
+    )
+    assert (question.protocol, question.flags, question.ttl) == ("NDP", "who has", 255)
+    assert (question.src.address, question.dst.address) == (asker, "fe80::1")
+    answer = seen(
+        IPv6(src="fe80::1", dst=asker, hlim=255)
+        / ICMPv6ND_NA(tgt="fe80::1")
+        / ICMPv6NDOptDstLLAddr(lladdr=ETHER.dst)
+    )
+    assert (answer.flags, answer.src.address, answer.dst.address) == ("is at", "fe80::1", asker)
+    assert all(packet.on_one_link and packet.bad_checksums == () for packet in (question, answer))
+
+
+def test_a_multicast_report_is_no_connection_and_an_echo_is_one() -> None:
+    report = seen(IPv6(src="fe80::2", dst="ff02::16", hlim=1) / ICMPv6MLReport2())
+    assert (report.protocol, report.on_one_link) == ("MLD", True)
+    echo = seen(IPv6(src="fd00::1", dst="fd00::2") / ICMPv6EchoRequest(id=321, seq=2, data=b"ping"))
+    assert (echo.protocol, echo.flags, echo.src.port, echo.on_one_link) == (
+        "ICMP6", "echo request", 321, False,
+    )  # fmt: skip
 
 
 def test_ipv6_and_vlan_tags_are_understood() -> None:
