@@ -11,22 +11,24 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from controller.api import objects
 from controller.api.objects import Obj
-from controller.api.wiring import KUBE_PROXY_HEALTH_PORT, LOAD_BALANCER_NET
+from controller.api.wiring import KUBE_PROXY_HEALTH_PORT, RANGES
 from topo.config import HealthCheckConfig
 
 EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
+Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, order=True)
 class Target:
-    """Who is asked: a port of a node."""
+    """Who is asked: a port of a node, by IP of that version; a balancer asks as it forwards."""
 
     node: str
     port: int
+    version: int = 4
 
 
 @dataclass(slots=True)
@@ -73,38 +75,38 @@ class TargetHealth:
         return all(record.healthy is not None for record in self._records.values())
 
 
-def health_ports(services: Iterable[Obj]) -> dict[IPv4Address, int]:
+def health_ports(services: Iterable[Obj]) -> dict[Address, int]:
     """Every external address of the pool that a Service holds, and the port on which its nodes are asked."""
-    found: dict[IPv4Address, int] = {}
+    found: dict[Address, int] = {}
     for address, spec in _held(services):
         local = spec.get("externalTrafficPolicy") == "Local" and spec.get("healthCheckNodePort")
         found[address] = local or KUBE_PROXY_HEALTH_PORT
     return found
 
 
-def affine(services: Iterable[Obj]) -> set[IPv4Address]:
+def affine(services: Iterable[Obj]) -> set[Address]:
     """External addresses whose clients must each stay with one node: ``sessionAffinity: ClientIP`` would
     be kept by every node alone, and so by none, if a client's connections met several."""
     return {address for address, spec in _held(services) if spec.get("sessionAffinity") == "ClientIP"}
 
 
-def _held(services: Iterable[Obj]) -> Iterator[tuple[IPv4Address, Obj]]:
+def _held(services: Iterable[Obj]) -> Iterator[tuple[Address, Obj]]:
     """Each external address of the pool, with the spec of its Service."""
     for service in services:
         if service["spec"].get("type") != "LoadBalancer":
             continue
         for entry in (objects.status(service).get("loadBalancer") or {}).get("ingress") or ():
-            if entry.get("ip") and ":" not in entry["ip"] and entry.get("ipMode", "VIP") == "VIP":
-                address = IPv4Address(entry["ip"])
-                if address in LOAD_BALANCER_NET:
+            if entry.get("ip") and entry.get("ipMode", "VIP") == "VIP":
+                address = ip_address(entry["ip"])
+                if any(address in ranges.load_balancers for ranges in RANGES.values()):
                     yield address, service["spec"]
 
 
 def nodes_of_clients(
-    clients: Iterable[IPv4Address],
-    affine: Iterable[IPv4Address],
-    ways: Mapping[IPv4Address, Sequence[str]],
-) -> dict[tuple[IPv4Address, IPv4Address], str]:
+    clients: Iterable[Address],
+    affine: Iterable[Address],
+    ways: Mapping[Address, Sequence[str]],
+) -> dict[tuple[Address, Address], str]:
     """(client, external address) -> the one node for it. By rendezvous: a client moves only when its node
     goes, or one comes that suits it better."""
     return {
@@ -112,44 +114,47 @@ def nodes_of_clients(
         for address in affine
         if ways.get(address)
         for client in clients
+        if client.version == address.version
     }
 
 
-def _score(client: IPv4Address, address: IPv4Address, node: str) -> bytes:
+def _score(client: Address, address: Address, node: str) -> bytes:
     return sha256(f"{client} {address} {node}".encode()).digest()
 
 
-def eligible(nodes: Iterable[Obj]) -> dict[str, IPv4Address]:
-    """Nodes that may be targets, with the address at which they are asked."""
-    found: dict[str, IPv4Address] = {}
+def eligible(nodes: Iterable[Obj]) -> dict[str, dict[int, Address]]:
+    """Nodes that may be targets, with the addresses at which they are asked, by version."""
+    found: dict[str, dict[int, Address]] = {}
     for node in nodes:
         if EXCLUDE_LABEL in objects.labels(node) or objects.is_deleting(node):
             continue
         for entry in objects.status(node).get("addresses") or ():
-            if entry["type"] == "InternalIP" and ":" not in entry["address"]:
-                found.setdefault(objects.name(node), IPv4Address(entry["address"]))
+            if entry["type"] == "InternalIP":
+                address = ip_address(entry["address"])
+                found.setdefault(objects.name(node), {}).setdefault(address.version, address)
     return found
 
 
-def targets(ports: Mapping[IPv4Address, int], nodes: Iterable[str]) -> set[Target]:
-    return {Target(node, port) for node in nodes for port in set(ports.values())}
+def targets(ports: Mapping[Address, int], nodes: Iterable[str]) -> set[Target]:
+    asked = {(port, address.version) for address, port in ports.items()}
+    return {Target(node, port, version) for node in nodes for port, version in asked}
 
 
 def ways(
-    ports: Mapping[IPv4Address, int],
+    ports: Mapping[Address, int],
     nodes: Iterable[str],
     health: TargetHealth,
-    before: Mapping[IPv4Address, Sequence[str]] | None = None,
-) -> dict[IPv4Address, tuple[str, ...]]:
+    before: Mapping[Address, Sequence[str]] | None = None,
+) -> dict[Address, tuple[str, ...]]:
     """For each external address the nodes it leads to, by name; none: nobody is healthy.
 
     Until a node has been asked it counts as ``before``. An address that is new waits for all of them: the
     first connections would all meet the node that answered first.
     """
     names = sorted(nodes)
-    found: dict[IPv4Address, tuple[str, ...]] = {}
+    found: dict[Address, tuple[str, ...]] = {}
     for address, port in ports.items():
-        states = {name: health.state(Target(name, port)) for name in names}
+        states = {name: health.state(Target(name, port, address.version)) for name in names}
         led_to = (before or {}).get(address)
         if led_to is not None or None not in states.values():
             found[address] = tuple(

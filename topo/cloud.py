@@ -1,6 +1,6 @@
 """The cloud: the fabric router as its network load balancer, and the word that there is one.
 
-An external address is a /32 route of the router by ECMP over the nodes that pass their health checks
+An external address is a host route of the router by ECMP over the nodes that pass their health checks
 (``topo.balancer`` decides which): packets arrive at a node unchanged, addressed to the external address, as
 from any passthrough load balancer; a connection stays on its node while that is healthy (a resilient
 nexthop group). The checks are real HTTP requests, sent from the router's own namespace by one thread.
@@ -15,12 +15,12 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv4Network
 
 from controller.api.client import Batch, Client, Informer
 from controller.api.errors import NotSettled, Unreachable
-from controller.api.wiring import CLOUD_LEASE, GATEWAY
+from controller.api.wiring import CLOUD_LEASE, RANGES
 from topo.balancer import (
+    Address,
     Target,
     TargetHealth,
     affine,
@@ -34,7 +34,7 @@ from topo.config import HealthCheckConfig
 from topo.links import Workbench, set_sysctls
 from topo.netns import Netns
 from topo.plan import FABRIC, Plan
-from topo.rtnetlink import Request, rule
+from topo.rtnetlink import Request, host_prefix, rule
 from topo.rtnetlink_nexthop import (
     default_route,
     delete_nexthop,
@@ -55,10 +55,14 @@ ECMP = {
 since Linux 6.9). Not policy 1, which means the same: it trusts the hash that a packet has from the socket
 that sent it, and between namespaces of one kernel it still has that: drawn at random for each connection,
 and drawn again when TCP retransmits, which would then arrive at another node."""
+ECMP_IPV6 = {name.replace("ipv4", "ipv6"): value for name, value in ECMP.items() if "seed" not in name}
+"""The seed is of both families."""
 BUCKETS = 420
 """Divides by every number of nodes up to 7; beyond, shares differ by a fourth of a percent at most."""
 IDLE_SECONDS = 5.0
 """A node that comes back gets hash buckets that were idle for so long: livelier connections stay put."""
+_FIRST_IPV6 = 500
+"""The numbers of the nexthops by IPv6; those by IPv4 are the nodes'."""
 _FIRST_GROUP = 1000
 _FIRST_TABLE = 100
 """A table for each node, for the clients that must stay with it (``sessionAffinity: ClientIP``)."""
@@ -80,13 +84,13 @@ class Cloud:
         self._client, self._plan, self._log = client, plan, log
         self._config = config or plan.config.health_check
         self._changed = threading.Condition()
-        self.routes: Mapping[IPv4Address, tuple[str, ...]] = {}
+        self.routes: Mapping[Address, tuple[str, ...]] = {}
         """External address -> names of the nodes it leads to. Replaced, never changed."""
         self._health = TargetHealth(self._config)
-        self._nodes: dict[str, IPv4Address] = {}
-        self._ports: dict[IPv4Address, int] = {}
-        self._affine: set[IPv4Address] = set()
-        self._steered: dict[tuple[IPv4Address, IPv4Address], str] = {}
+        self._nodes: dict[str, dict[int, Address]] = {}
+        self._ports: dict[Address, int] = {}
+        self._affine: set[Address] = set()
+        self._steered: dict[tuple[Address, Address], str] = {}
         self._watches: dict[Target, asyncio.Task[None]] = {}
         self._version, self._told = 0, False
         self._loop = asyncio.new_event_loop()
@@ -98,7 +102,7 @@ class Cloud:
         self._fabric = Netns.open(FABRIC)
         self._bench = Workbench(self._fabric)
         with self._fabric.enter():
-            set_sysctls(ECMP)
+            set_sysctls(ECMP | (ECMP_IPV6 if "IPv6" in self._plan.families else {}))
         self._thread.start()
         self._informer.start()
         self._client.apply(lease(datetime.now(UTC)))
@@ -118,7 +122,7 @@ class Cloud:
         self._fabric.delete()
 
     def wait_for(
-        self, condition: Callable[[Mapping[IPv4Address, tuple[str, ...]]], bool], timeout: float = 30
+        self, condition: Callable[[Mapping[Address, tuple[str, ...]]], bool], timeout: float = 30
     ) -> None:
         """Until the routes are so; NotSettled when they do not come to be. For what health checks change:
         their timers are no part of settling."""
@@ -148,9 +152,9 @@ class Cloud:
 
     def _know(
         self,
-        ports: dict[IPv4Address, int],
-        affine: set[IPv4Address],
-        nodes: dict[str, IPv4Address],
+        ports: dict[Address, int],
+        affine: set[Address],
+        nodes: dict[str, dict[int, Address]],
         version: int,
     ) -> None:
         self._affine = affine
@@ -166,7 +170,8 @@ class Cloud:
     async def _watch(self, target: Target) -> None:
         """Ask one target for ever."""
         while True:
-            passed = await ask(str(self._nodes[target.node]), target.port, self._config.timeout)
+            address = self._nodes[target.node].get(target.version)
+            passed = address is not None and await ask(str(address), target.port, self._config.timeout)
             if self._health.observe(target, passed):
                 self._act()
             await asyncio.sleep(self._config.interval)
@@ -175,12 +180,13 @@ class Cloud:
         """Bring the router to what is known; say so when nothing is left to find out."""
         wanted = ways(self._ports, self._nodes, self._health, self.routes)
         requests: list[Request] = []
-        for address, nodes in sorted(wanted.items()):
+        for address, nodes in wanted.items():
             if self.routes.get(address) != nodes:
                 requests += self._open(address, nodes)
-        for address in sorted(self.routes.keys() - wanted.keys()):
+        for address in self.routes.keys() - wanted.keys():
             requests += self._closed(address)
-        steered = nodes_of_clients([client.address for client in self._plan.clients], self._affine, wanted)
+        clients = [value for client in self._plan.clients for value in client.addresses]
+        steered = nodes_of_clients(clients, self._affine, wanted)
         requests += self._steer(steered)
         if requests:
             try:
@@ -188,7 +194,7 @@ class Cloud:
             except OSError as error:
                 self._log(f"cloud: the router refuses: {error}")
                 return
-            for address, nodes in sorted(wanted.items()):
+            for address, nodes in wanted.items():
                 if self.routes.get(address) != nodes:
                     self._log(f"cloud: {address} leads to {', '.join(nodes) or 'no node: none is healthy'}")
             with self._changed:
@@ -204,38 +210,45 @@ class Cloud:
         found: list[Request] = []
         for node in self._plan.nodes:
             index = self._bench.index(node.fabric_interface)
-            found += [nexthop(node.number, index, GATEWAY)]
-            found += [default_route(_FIRST_TABLE + node.number, node.number)]
+            for gateway in (RANGES[family].gateway for family in self._plan.families):
+                number = _nexthop(node.number, gateway)
+                found += [nexthop(number, index, gateway)]
+                found += [default_route(_FIRST_TABLE + node.number, number, gateway.version)]
         return found
 
-    def _steer(self, wanted: Mapping[tuple[IPv4Address, IPv4Address], str]) -> list[Request]:
+    def _steer(self, wanted: Mapping[tuple[Address, Address], str]) -> list[Request]:
         """Rules for clients that stay with one node: the new ones first, so that none is lost in between."""
         before = self._steered.items()
-        new = [self._rule(pair, node) for pair, node in sorted(wanted.items() - before)]
-        return new + [self._rule(pair, node, delete=True) for pair, node in sorted(before - wanted.items())]
+        new = [self._rule(pair, node) for pair, node in wanted.items() - before]
+        return new + [self._rule(pair, node, delete=True) for pair, node in before - wanted.items()]
 
-    def _rule(self, pair: tuple[IPv4Address, IPv4Address], node: str, *, delete: bool = False) -> Request:
-        client, address = (IPv4Network(f"{one}/32") for one in pair)
+    def _rule(self, pair: tuple[Address, Address], node: str, *, delete: bool = False) -> Request:
+        client, address = (host_prefix(one) for one in pair)
         table = _FIRST_TABLE + self._plan.node(node).number
         return rule(_STEER, table, to=address, source=client, delete=delete)
 
-    def _open(self, address: IPv4Address, nodes: tuple[str, ...]) -> list[Request]:
-        to = IPv4Network(f"{address}/32")
+    def _open(self, address: Address, nodes: tuple[str, ...]) -> list[Request]:
+        to = host_prefix(address)
         if not nodes:
             closed = [delete_nexthop(_group(address))] if self.routes.get(address) else []
             return [unreachable(to), *closed]
-        members = [self._plan.node(name).number for name in nodes]
+        members = [_nexthop(self._plan.node(name).number, address) for name in nodes]
         group = resilient_group(_group(address), members, buckets=BUCKETS, idle=IDLE_SECONDS)
         return [group, route_to_group(to, _group(address))]
 
-    def _closed(self, address: IPv4Address) -> list[Request]:
+    def _closed(self, address: Address) -> list[Request]:
         group = [delete_nexthop(_group(address))] if self.routes.get(address) else []
-        return [delete_route(IPv4Network(f"{address}/32")), *group]
+        return [delete_route(host_prefix(address)), *group]
 
 
-def _group(address: IPv4Address) -> int:
-    """Nexthop groups share their numbers with nexthops, which are the nodes'."""
-    return _FIRST_GROUP + (int(address) & 0xFFFF)
+def _nexthop(node: int, of: Address) -> int:
+    """The number of the way to a node in the family of an address."""
+    return node if of.version == 4 else _FIRST_IPV6 + node
+
+
+def _group(address: Address) -> int:
+    """Nexthop groups share their numbers with nexthops, and both families theirs."""
+    return _FIRST_GROUP + (int(address) & 0xFFFF) + (0 if address.version == 4 else 1 << 16)
 
 
 async def ask(address: str, port: int, timeout: float) -> bool:
@@ -244,7 +257,8 @@ async def ask(address: str, port: int, timeout: float) -> bool:
     try:
         async with asyncio.timeout(timeout):
             reader, writer = await asyncio.open_connection(address, port)
-            host = f"Host: {address}:{port}\r\nUser-Agent: podwire-cloud\r\nConnection: close"
+            name = f"[{address}]" if ":" in address else address
+            host = f"Host: {name}:{port}\r\nUser-Agent: podwire-cloud\r\nConnection: close"
             writer.write(f"GET /healthz HTTP/1.1\r\n{host}\r\n\r\n".encode())
             words = (await reader.readline()).split()
             return words[1:2] == [b"200"]

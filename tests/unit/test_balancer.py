@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from topo.balancer import (
 from topo.config import ClusterConfig, HealthCheckConfig
 
 VIP, OTHER = IPv4Address("203.0.113.7"), IPv4Address("203.0.113.8")
+VIP6 = IPv6Address("2001:db8:203::7")
 CHECK = 31234
 NODES = ("node1", "node2")
 Obj = dict[str, Any]
@@ -62,10 +63,10 @@ def test_policy_cluster_asks_kube_proxy_and_policy_local_the_services_own_port()
         service(),
         service("10.96.0.7"),
         service("203.0.113.7", ip_mode="Proxy"),
-        service("2001:db8:203::7"),
+        service("fd00:10:96::7"),
         {**service("203.0.113.7"), "spec": {"type": "ClusterIP"}},
     ],
-    ids=["pending", "a tunnel's ClusterIP", "ipMode Proxy", "the other family", "no balancer any more"],
+    ids=["pending", "a tunnel's ClusterIP", "ipMode Proxy", "an IPv6 ClusterIP", "no balancer any more"],
 )
 def test_these_are_no_addresses_of_the_cloud(obj: Obj) -> None:
     assert health_ports([obj]) == {}
@@ -77,7 +78,7 @@ def test_nodes_that_leave_or_are_excluded_are_no_targets() -> None:
         node("node2", "192.168.49.3", labels={EXCLUDE_LABEL: ""}),
         node("node3", "192.168.49.4", deletionTimestamp="2026-01-01T00:00:00Z"),
     ]
-    assert eligible(nodes) == {"node1": IPv4Address("192.168.49.2")}
+    assert eligible(nodes) == {"node1": {4: IPv4Address("192.168.49.2")}}
 
 
 def test_every_node_is_asked_once_for_all_services_of_one_port() -> None:
@@ -158,3 +159,30 @@ def test_a_wrong_choice_is_one_sentence(data: Obj, said: str) -> None:
     with pytest.raises(UserError) as caught:
         ClusterConfig.from_mapping(data)
     assert str(caught.value).startswith(said)
+
+
+def test_an_address_of_each_family_is_asked_after_in_its_own_family() -> None:
+    ports = health_ports([service("203.0.113.7", "2001:db8:203::7", "fd00:10:96::7")])
+    assert ports == {VIP: PROXY, VIP6: PROXY}
+    assert targets(ports, ["node1"]) == {Target("node1", PROXY, 4), Target("node1", PROXY, 6)}
+    both = node("node1", "192.168.49.2")
+    both["status"]["addresses"].append({"type": "InternalIP", "address": "fd00:49::2"})
+    assert eligible([both]) == {"node1": {4: IPv4Address("192.168.49.2"), 6: IPv6Address("fd00:49::2")}}
+
+
+def test_a_node_that_answers_in_one_family_only_is_a_way_in_that_one_only() -> None:
+    health = TargetHealth(HealthCheckConfig())
+    ports: dict[IPv4Address | IPv6Address, int] = {VIP: PROXY, VIP6: PROXY}
+    health.follow(targets(ports, ["node1"]))
+    health.observe(Target("node1", PROXY, 4), True)
+    health.observe(Target("node1", PROXY, 6), False)
+    assert ways(ports, ["node1"], health) == {VIP: ("node1",), VIP6: ()}
+
+
+def test_a_client_stays_with_a_node_in_each_family_by_itself() -> None:
+    clients: list[IPv4Address | IPv6Address] = [
+        IPv4Address("198.51.100.11"),
+        IPv6Address("2001:db8:198::11"),
+    ]
+    kept = nodes_of_clients(clients, [VIP, VIP6], {VIP: NODES, VIP6: NODES})
+    assert set(kept) == {(clients[0], VIP), (clients[1], VIP6)}
