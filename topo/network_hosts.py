@@ -152,7 +152,7 @@ class NodeHost(EndHost):
     def config(self, **params: Any) -> dict[str, Any]:
         self.nft: subprocess.Popen[str] = load_rules(self.netns, rules(self.addresses))
         done = super().config(**params)
-        self.bench.rtnetlink.run(own_refusals(self.families))
+        self.bench.rtnetlink.run(own_refusals())
         return done
 
 

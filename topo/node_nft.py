@@ -79,11 +79,12 @@ table {family} podwire {{
 """
 
 
-def own_refusals(families: Sequence[str]) -> list[Request]:
+def own_refusals() -> list[Request]:
     """What the kernel needs to send the node itself an ICMP port unreachable.
 
     It speaks then as the virtual address (the one who asked is local), and only addresses of its own may
-    be a source. So they are local, for that check alone: what goes to them asks the main table first.
+    be a source. So they are local, for that check alone: what goes to them asks the main table first. In
+    IPv6 the kernel speaks as the node, and nothing of this is needed.
     """
     ranges = RANGES["IPv4"]
     virtual = [ranges.services, ranges.load_balancers, host_prefix(ranges.node_port_virtual)]
