@@ -8,23 +8,26 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from scenarios.evidence import connections
 from scenarios.packet import read
-from tests.packets import ROWS, SCENE, Row, pod, service
+from tests.packets import ROWS, SCENE, Obj, Row, pod, service
 from topo.config import ClusterConfig
+from topo.images.peer import peer_of, shown
 from topo.lab import Lab
 from topo.netns import Netns
 from topo.plan import FABRIC
 
-HAIRPIN = "169.254.0.253"
+HAIRPIN = {4: "169.254.0.253", 6: "fd00:169:254::253"}
+GATEWAY = {4: "169.254.1.1", 6: "fe80::1"}
 MOST_CONNECTIONS = 40
 """Two endpoints that share evenly leave one out of so many with a chance of 2^-39."""
-_TO = re.compile(r"(?P<host>[^:]+?)(?::(?P<port>\d+))?/(?P<protocol>tcp|udp|icmp)")
+_TO = re.compile(r"(?P<host>\[.+\][^:]*|[^:]+?)(?::(?P<port>\d+))?/(?P<protocol>tcp|udp|icmp)")
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +37,13 @@ def lab() -> Iterator[Lab]:
 
 
 @contextlib.contextmanager
-def scene(datapath: str = "auto") -> Iterator[Lab]:
+def scene(
+    datapath: str = "auto", ip_family: str = "ipv4", objects: Sequence[Obj] = tuple(SCENE)
+) -> Iterator[Lab]:
     """A lab in which every row can be tried."""
-    with Lab(ClusterConfig(nodes=3, clients=1, datapath=datapath)) as lab:
-        lab.apply(*SCENE)
-        for service in (obj for obj in SCENE if "loadBalancer" in obj.get("status", {})):
+    with Lab(ClusterConfig(nodes=3, clients=1, datapath=datapath, ip_family=ip_family)) as lab:
+        lab.apply(*objects)
+        for service in (obj for obj in objects if "loadBalancer" in obj.get("status", {})):
             patch, name = {"status": service["status"]}, service["metadata"]["name"]
             lab.client.patch("Service", name, patch, "default", subresource="status")
         lab.settle()
@@ -50,10 +55,11 @@ def scene(datapath: str = "auto") -> Iterator[Lab]:
 def served_by_client1(lab: Lab) -> Iterator[None]:
     """A host on the internet: answers who it is and whom it sees, on 8080, TCP and UDP."""
     client = lab.outside()
-    stream, datagram = client.socket(), client.socket(kind=socket.SOCK_DGRAM)
+    family, everywhere = (socket.AF_INET6, "::") if len(client.ips) > 1 else (socket.AF_INET, "0.0.0.0")
+    stream, datagram = client.socket(family), client.socket(family, kind=socket.SOCK_DGRAM)
     for sock in (stream, datagram):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("0.0.0.0", 8080))
+        sock.bind((everywhere, 8080))
     stream.listen(16)
 
     def serve_stream() -> None:
@@ -65,7 +71,7 @@ def served_by_client1(lab: Lab) -> Iterator[None]:
     def talk(connection: socket.socket, peer: tuple[str, int]) -> None:
         with connection:
             while request := connection.recv(4096):
-                body = f"{peer[0]}:{peer[1]}" if b"/clientip" in request else "client1"
+                body = shown(peer_of(peer)) if b"/clientip" in request else "client1"
                 connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
 
     def serve_datagram() -> None:
@@ -74,7 +80,7 @@ def served_by_client1(lab: Lab) -> Iterator[None]:
                 request, peer = datagram.recvfrom(4096)
                 if not request:  # shut down
                     return
-                body = f"{peer[0]}:{peer[1]}" if request.startswith(b"clientip") else "client1"
+                body = shown(peer_of(peer)) if request.startswith(b"clientip") else "client1"
                 datagram.sendto(body.encode(), peer)
 
     threads = [threading.Thread(target=serve) for serve in (serve_stream, serve_datagram)]
@@ -94,11 +100,16 @@ def served_by_client1(lab: Lab) -> Iterator[None]:
 
 @pytest.mark.parametrize("row", [row for row in ROWS if "net" in row.tiers], ids=lambda row: row.name)
 def test_row(lab: Lab, row: Row) -> None:
+    try_row(lab, row)
+
+
+def try_row(lab: Lab, row: Row, version: int = 4) -> None:
+    """Send what the row says by IP of that version, and check what it expects."""
     sender = host(lab, row.sender)
     to = _TO.fullmatch(row.to)
     assert to, row.to
     word, _, via = to["host"].partition("@")
-    address = address_of(lab, word)
+    address = address_of(lab, word, version)
     with routed(lab, address, via) if via else contextlib.nullcontext():
         check(lab, row, sender, address, to)
 
@@ -107,7 +118,8 @@ def test_row(lab: Lab, row: Row) -> None:
 def routed(lab: Lab, address: str, node: str) -> Iterator[None]:
     """The fabric sends what is for ``address`` to that node, as an administrator or a cloud would have it."""
     fabric, interface = Netns.open(FABRIC), lab.plan.node(node).fabric_interface
-    route = [f"{address}/32", "via", "169.254.1.1", "dev", interface, "onlink"]
+    version = ip_address(address).version
+    route = [address, "via", GATEWAY[version], "dev", interface, "onlink"]
     assert fabric.popen(["ip", "route", "add", *route]).wait(timeout=10) == 0
     try:
         yield
@@ -126,7 +138,7 @@ def check(lab: Lab, row: Row, sender: Any, address: str, to: re.Match[str]) -> N
     answered: set[str] = set()
     for number in range(12 if row.one else MOST_CONNECTIONS):
         name, seen = ask(sender, address, int(to["port"]), to["protocol"])
-        assert seen in sources(lab, row), f"{name} saw {seen}"
+        assert seen in sources(lab, row, ip_address(address).version), f"{name} saw {seen}"
         answered.add(pod_named(name, row))
         if answered >= set(row.expect) and number >= 2 * len(row.expect):
             break
@@ -165,19 +177,28 @@ def host(lab: Lab, word: str) -> Any:
     return lab.pod(name) if slash else lab.host(word)
 
 
-def address_of(lab: Lab, word: str) -> str:
+def address_of(lab: Lab, word: str, version: int = 4) -> str:
     kind, _, name = word.rpartition("/")
-    if kind == "svc":
-        return str(lab.client.get("Service", name)["spec"]["clusterIP"])
-    if kind == "ext":
-        return str(lab.client.get("Service", name)["spec"]["externalIPs"][0])
-    if kind == "lb":
-        return str(lab.client.get("Service", name)["status"]["loadBalancer"]["ingress"][0]["ip"])
+    found: list[str]
+    if name.startswith("["):
+        return name.strip("[]")
     if kind == "pod":
-        return str(lab.client.get("Pod", name)["status"]["podIP"])
-    if name == "localhost":
-        return "127.0.0.1"
-    return str(lab.host(name).ip) if name[0].isalpha() else name
+        found = [entry["ip"] for entry in lab.client.get("Pod", name)["status"]["podIPs"]]
+    elif kind:
+        service = lab.client.get("Service", name)
+        balancer = service.get("status", {}).get("loadBalancer", {}).get("ingress", ())
+        found = {
+            "svc": service["spec"]["clusterIPs"],
+            "ext": service["spec"].get("externalIPs"),
+            "lb": [entry["ip"] for entry in balancer],
+        }[kind]
+    elif name == "localhost":
+        found = ["127.0.0.1", "::1"]
+    elif name[0].isalpha():
+        found = list(map(str, lab.host(name).ips))
+    else:
+        found = [name]
+    return next(address for address in found if ip_address(address).version == version)
 
 
 def pod_named(hostname: str, row: Row) -> str:
@@ -190,28 +211,39 @@ def pod_named(hostname: str, row: Row) -> str:
     return next((name for name in row.expect if name in of_node), hostname)
 
 
-def sources(lab: Lab, row: Row) -> set[str]:
+def sources(lab: Lab, row: Row, version: int) -> set[str]:
     """The addresses as which the sender may appear."""
     found = set()
     for word in row.source.split(" or "):
         if word == "hairpin":
-            found.add(HAIRPIN)
+            found.add(HAIRPIN[version])
         else:
-            found.add(str(host(lab, row.sender if word == "sender" else word).ip))
+            addresses = host(lab, row.sender if word == "sender" else word).ips
+            found |= {str(address) for address in addresses if address.version == version}
     return found
+
+
+def family_of(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def of_peer(text: str) -> str:
+    """The address of ``address:port``, without IPv6's brackets."""
+    return text.rpartition(":")[0].strip("[]")
 
 
 def ask(sender: Any, address: str, port: int, protocol: str) -> tuple[str, str]:
     """Who answers one connection, and the address it sees."""
-    with sender.socket(kind=socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM) as sock:
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with sender.socket(family_of(address), kind) as sock:
         sock.settimeout(5)
         sock.connect((address, port))
         if protocol == "udp":
             sock.send(b"hostname\n")
             name = sock.recv(4096).decode()
             sock.send(b"clientip\n")
-            return name, sock.recv(4096).decode().rpartition(":")[0]
-        return get(sock, "/hostname"), get(sock, "/clientip").rpartition(":")[0]
+            return name, of_peer(sock.recv(4096).decode())
+        return get(sock, "/hostname"), of_peer(get(sock, "/clientip"))
 
 
 def get(sock: socket.socket, path: str) -> str:
@@ -232,7 +264,8 @@ def get(sock: socket.socket, path: str) -> str:
 
 def failure(sender: Any, address: str, port: int, protocol: str) -> int:
     """How a connection fails: an errno; 0 when it does not."""
-    with sender.socket(kind=socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM) as sock:
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with sender.socket(family_of(address), kind) as sock:
         sock.settimeout(1)
         try:
             sock.connect((address, port))
@@ -248,15 +281,18 @@ def failure(sender: Any, address: str, port: int, protocol: str) -> int:
 
 def check_ping(lab: Lab, row: Row, sender: Any, address: str) -> None:
     """One echo request; who answered and as whom the sender appeared is read from the links."""
+    version = ip_address(address).version
+    icmp = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
+    request, reply = (8, 0) if version == 4 else (128, 129)
     with (
         lab.capture() as capture,
-        sender.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as sock,
+        sender.socket(family_of(address), socket.SOCK_DGRAM, icmp) as sock,
     ):
         sock.settimeout(1 if row.expect == "dropped" else 5)
         sock.connect((address, 0))
-        sock.send(struct.pack("!BBHHH", 8, 0, 0, 0, 1) + b"podwire")
+        sock.send(struct.pack("!BBHHH", request, 0, 0, 0, 1) + b"podwire")
         try:
-            answered = sock.recv(4096)[0] == 0
+            answered = sock.recv(4096)[0] == reply
         except TimeoutError:
             answered = False
     assert answered == (row.expect != "dropped")
@@ -266,9 +302,10 @@ def check_ping(lab: Lab, row: Row, sender: Any, address: str) -> None:
         read(frame.data, time_ns=frame.time_ns, link=frame.link, outgoing=frame.direction == "out")
         for frame in capture.packets
     ]
-    found = [c for c in connections(p for p in packets if p) if c.asked.dst.address == address]
+    told = (packet for packet in packets if packet and not packet.on_one_link)
+    found = [c for c in connections(told) if c.asked.dst.address == address]
     assert len(found) == 1
-    assert found[0].served.src.address in sources(lab, row)
+    assert found[0].served.src.address in sources(lab, row, version)
     wanted = next(iter(row.expect))
     there = wanted if wanted.startswith("client") else f"pod/{wanted}"
-    assert found[0].served.dst.address == address_of(lab, there)
+    assert found[0].served.dst.address == address_of(lab, there, version)
