@@ -126,7 +126,7 @@ def endpoint_addresses(obj: Obj) -> list[str]:
             e for e in obj.get("endpoints") or () if (e.get("conditions") or {}).get("ready") is not False
         ]
         pairs = [(a, p["port"]) for e in ready for a in e["addresses"] for p in obj.get("ports") or ()]
-    return [f"{address}:{port}" for address, port in pairs]
+    return [f"[{address}]:{port}" if ":" in address else f"{address}:{port}" for address, port in pairs]
 
 
 def _age_of(obj: Obj) -> str:

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,6 +70,7 @@ class Probe:
     def frames(self, ports: Iterable[int], *, udp: bool, payload: bytes = b"") -> list[bytes]:
         """A SYN or a datagram for each source port, made by scapy."""
         from scapy.layers.inet import IP, TCP, UDP
+        from scapy.layers.inet6 import IPv6
         from scapy.layers.l2 import Ether
         from scapy.packet import Raw
 
@@ -82,10 +83,9 @@ class Probe:
                     sport=port, dport=self.target.port, flags="S", seq=port * 65537, options=[("MSS", 1460)]
                 )
             )
-            head = Ether(src=self.mac, dst=self.gateway_mac) / IP(
-                src=self.address, dst=self.target.address, id=port, flags="DF"
-            )
-            made.append(bytes(head / layer))
+            ends = {"src": self.address, "dst": self.target.address}
+            ip = IPv6(**ends) if ":" in self.address else IP(**ends, id=port, flags="DF")
+            made.append(bytes(Ether(src=self.mac, dst=self.gateway_mac) / ip / layer))
         return made
 
 
@@ -103,13 +103,20 @@ def open_probe(options: argparse.Namespace) -> Probe:
     services = client.list("Service")[0]
     target = _target(options.target, services)
     objects = [obj for kind in ("Node", "Pod") for obj in client.list(kind)[0]] + services
-    hosts = {h["address"]: name for name, h in state.hosts.items() if h["kind"] in ("client", "router")}
-    address = state.hosts[source]["address"]
+    hosts = {
+        address: name
+        for name, h in state.hosts.items()
+        if h["kind"] in ("client", "router")
+        for address in (h["address"], h.get("ipv6", ""))
+    }
+    mine = state.hosts[source]
+    if ":" in target.address and "ipv6" not in mine:
+        raise UsageError(f"{options.target}: this lab has no IPv6; `./lab up --ip-family dual` has")
     return Probe(
         source=source,
-        address=address,
-        mac=wiring.mac_of(address),
-        gateway_mac=wiring.FABRIC_MAC if state.hosts[source]["kind"] == "client" else wiring.GATEWAY_MAC,
+        address=mine["ipv6" if ":" in target.address else "address"],
+        mac=wiring.mac_of(mine["address"]),
+        gateway_mac=wiring.FABRIC_MAC if mine["kind"] == "client" else wiring.GATEWAY_MAC,
         netns=Netns.open(source),
         target=target,
         service=_service_of(target, services),
@@ -150,9 +157,11 @@ def _where_we_are() -> str:
 
 def _target(word: str, services: Sequence[Obj]) -> Endpoint:
     text = urlsplit(word).netloc if "//" in word else word.rstrip("/")
-    host, _, port = text.partition(":")
+    host, _, port = text.rpartition("]")[2].partition(":")
+    if text.startswith("["):
+        host = text[1:].partition("]")[0]
     try:
-        address = str(IPv4Address(host))
+        address = str(ip_address(host))
     except ValueError:
         namespace, _, name = host.rpartition("/")
         for service in services:
@@ -163,17 +172,19 @@ def _target(word: str, services: Sequence[Obj]) -> Endpoint:
                 )
         raise NotFound(f'services "{name}" not found') from None
     if not port.isdigit() or not 0 < int(port) < 65536:
-        raise UsageError(f"{word}: a port is needed, as in {host}:30000")
+        raise UsageError(f"{word}: a port is needed, as in {Endpoint(address, 30000)}")
     return Endpoint(address, int(port))
 
 
 def _service_of(target: Endpoint, services: Sequence[Obj]) -> Obj | None:
     """The Service that answers there, by ClusterIP or by node port."""
-    in_nodes = IPv4Address(target.address) in wiring.NODE_NET
+    asked = ip_address(target.address)
+    in_nodes = any(asked in ranges.nodes for ranges in wiring.RANGES.values())
     for service in services:
         for port in service["spec"].get("ports") or ():
             if in_nodes and port.get("nodePort") == target.port:
                 return service
-            if service["spec"].get("clusterIP") == target.address and port["port"] == target.port:
+            addresses = service["spec"].get("clusterIPs") or (service["spec"].get("clusterIP"),)
+            if target.address in addresses and port["port"] == target.port:
                 return service
     return None

@@ -102,6 +102,8 @@ SERVICES = [
         ("192.168.49.2:30000", ("192.168.49.2", 30000)),
         ("http://192.168.49.2:30000/", ("192.168.49.2", 30000)),
         ("http://192.168.49.2:30000/a/b?c", ("192.168.49.2", 30000)),
+        ("[fd00:49::2]:30000", ("fd00:49::2", 30000)),
+        ("http://[FD00:49::0:2]:30000/a", ("fd00:49::2", 30000)),
         ("web", ("10.96.0.7", 80)),
         ("default/web", ("10.96.0.7", 80)),
         ("web:81", ("10.96.0.7", 81)),
@@ -111,7 +113,9 @@ def test_a_target_is_an_address_a_url_or_a_service(word: str, target: tuple[str,
     assert _target(word, SERVICES) == Endpoint(*target)
 
 
-@pytest.mark.parametrize("word", ["192.168.49.2", "192.168.49.2:0", "192.168.49.2:99999", "192.168.49.2:x"])
+@pytest.mark.parametrize(
+    "word", ["192.168.49.2", "192.168.49.2:0", "192.168.49.2:99999", "192.168.49.2:x", "[fd00::2]"]
+)
 def test_a_target_without_a_right_port_is_refused(word: str) -> None:
     with pytest.raises(Exception, match="a port is needed"):
         _target(word, SERVICES)
