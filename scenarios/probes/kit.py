@@ -83,7 +83,7 @@ class Probe:
                     sport=port, dport=self.target.port, flags="S", seq=port * 65537, options=[("MSS", 1460)]
                 )
             )
-            ends = {"src": self.address, "dst": self.target.address}
+            ends: dict[str, Any] = {"src": self.address, "dst": self.target.address}
             ip = IPv6(**ends) if ":" in self.address else IP(**ends, id=port, flags="DF")
             made.append(bytes(Ether(src=self.mac, dst=self.gateway_mac) / ip / layer))
         return made
