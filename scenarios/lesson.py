@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from controller.api.errors import ApiError, NotSettled, UsageError
+from controller.api.errors import ApiError, NotFound, NotSettled, UsageError
 from controller.api.objects import Obj
 from scenarios.evidence import Connection, Journey
 from scenarios.names import Directory
@@ -158,6 +158,22 @@ class Lesson:
                 raise NotSettled(
                     f"{kind} {name} did not come to the state this lesson waits for in {timeout} s"
                 )
+        finally:
+            stream.close()
+        self.lab.settle()
+
+    def wait_gone(self, kind: str, name: str, timeout: int = 30) -> None:
+        """Wait until an object that is being deleted is no more; then until everybody has handled that."""
+        try:
+            version = self.lab.client.get(kind, name, "default")["metadata"]["resourceVersion"]
+        except NotFound:
+            self.lab.settle()
+        field = f"metadata.name={name}"
+        watch = self.lab.client.watch
+        stream = watch(kind, "default", fields=field, resource_version=version, timeoutSeconds=str(timeout))
+        try:
+            if not any(event["type"] == "DELETED" for event in stream):
+                raise NotSettled(f"{kind} {name} is still there after {timeout} s")
         finally:
             stream.close()
         self.lab.settle()

@@ -17,7 +17,14 @@ from tests.net.test_sandbox import RUNNING, small
 
 ROOT = Path(__file__).resolve().parents[2]
 LAB = [sys.executable, "-m", "scenarios"]
-LESSONS = {"nodeport": 25, "clusterip": 25, "loadbalancer": 25, "policies": 25, "reject": 25}
+LESSONS = {
+    "nodeport": 25,
+    "clusterip": 25,
+    "loadbalancer": 25,
+    "policies": 25,
+    "reject": 25,
+    "terminating": 20,
+}
 """With the number of checks each has at least."""
 POD_LINK = re.compile(r"node\d+-(?!host$|uplink$)")
 
