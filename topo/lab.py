@@ -57,6 +57,7 @@ class Lab:
     """A running cluster. ``log`` gets one line for each thing worth saying.
 
     ``supervised`` restarts components that die (``./lab up``); a scenario restarts them itself.
+    ``listener`` is the descriptor of a listening socket on the user's loopback, for the API server.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Lab:
         *,
         log: Callable[[str], None] = lambda line: None,
         supervised: bool = False,
+        listener: int | None = None,
     ) -> None:
         assert sandbox.inside(), "a lab runs inside a sandbox: topo.sandbox.enter"
         self.config = config or ClusterConfig()
@@ -88,6 +90,7 @@ class Lab:
             log=log,
             reconnect=lambda: self.network.connect(),
             bridges_back=lambda: self.network.forget_gateway(),
+            listener=listener,
         )
 
     # -- life

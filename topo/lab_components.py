@@ -23,7 +23,8 @@ VSWITCHD = "vswitchd"
 class LabComponents:
     """apiserver, runtime, kubeproxy and vswitchd.
 
-    ``control_plane`` is the namespace of the node on which the API server serves TLS.
+    ``control_plane`` is the namespace of the node on which the API server serves TLS, ``listener`` the
+    descriptor of a socket for it on the user's loopback.
     ``reconnect`` is called when a kubeproxy serves again, ``bridges_back`` when a vswitchd does.
     """
 
@@ -39,6 +40,7 @@ class LabComponents:
         log: Callable[[str], None],
         reconnect: Callable[[], None],
         bridges_back: Callable[[], None],
+        listener: int | None = None,
     ) -> None:
         self._bridges_back = bridges_back
         self._ovs, self._supervised, self._log = ovs, supervised, log
@@ -52,6 +54,7 @@ class LabComponents:
             "apiserver": (
                 "controller.api.server", "--socket", run_dir / API, "--db", run_dir / STORE,
                 "--secure-netns", control_plane, *(("--ip-family", ip_family) if ip_family != "ipv4" else ()),
+                *(("--loopback-fd", str(listener)) if listener is not None else ()),
             ),
             "runtime": ("topo.runtime", "serve", "--socket", run_dir / RUNTIME, "--dir", run_dir / "pods"),
             "kubeproxy": (
@@ -67,6 +70,7 @@ class LabComponents:
                 log_file=run_dir / LOGS / f"{name}.log",
                 log=log,
                 supervised=supervised,
+                pass_fds=(listener,) if name == "apiserver" and listener is not None else (),
                 returned=reconnect if name == "kubeproxy" else lambda: None,
             )
             for name, words in rows.items()

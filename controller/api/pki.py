@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from controller.api.wiring import API_SERVER
+from controller.api.wiring import ADMIN_TOKEN, API_SERVER
 
 SERVER_NAMES = (
     "kubernetes",
@@ -36,11 +36,12 @@ _SKEW = timedelta(hours=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Pki:
-    """Paths of PEM files; ``token_key`` signs tokens."""
+    """Paths of PEM files; ``token_key`` signs tokens, ``admin_token`` is the administrator's."""
 
     directory: Path
     ca: str
     token_key: bytes
+    admin_token: str
 
     @property
     def certificate(self) -> Path:
@@ -60,6 +61,8 @@ def prepare(directory: Path, addresses: Iterable[str], now: datetime | None = No
     directory.mkdir(mode=0o700, exist_ok=True)
     if not (directory / "sa.key").exists():
         _write(directory / "sa.key", secrets.token_bytes(32))
+    if not (directory / ADMIN_TOKEN).exists():
+        _write(directory / ADMIN_TOKEN, secrets.token_urlsafe(32).encode())
     if not (directory / "ca.crt").exists():
         key = ec.generate_private_key(ec.SECP256R1())
         _write(directory / "ca.key", _private(key))
@@ -75,6 +78,7 @@ def prepare(directory: Path, addresses: Iterable[str], now: datetime | None = No
         directory=directory,
         ca=(directory / "ca.crt").read_text(),
         token_key=(directory / "sa.key").read_bytes(),
+        admin_token=(directory / ADMIN_TOKEN).read_text(),
     )
 
 

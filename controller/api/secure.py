@@ -1,14 +1,17 @@
-"""The TLS port: what pods reach as ``https://kubernetes.default``, on the control plane's node.
+"""The TLS ports: what pods reach as ``https://kubernetes.default``, and what the user's kubectl reaches.
 
-It opens when that node is registered, in the node's own network namespace and on all its addresses, and
-its certificate follows when the node gets another one. Who may do what there is ``access``'.
+The first opens when the control plane's node is registered, in the node's own network namespace and on
+all its addresses, and its certificate follows when the node gets another one. The second is a listening
+socket on the user's loopback that this process was given. Who may do what there is ``access``'.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import os
+import socket
 import ssl
 import sys
 import time
@@ -25,7 +28,7 @@ from controller.api.history import Event
 from controller.api.namespaces import listener
 from controller.api.objects import Obj
 from controller.api.store import Store
-from controller.api.wiring import CONTROL_PLANE, node_address
+from controller.api.wiring import API_PORT, CONTROL_PLANE, node_address
 
 if TYPE_CHECKING:
     from controller.api.pki import Pki
@@ -36,11 +39,13 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, kw_only=True)
 class SecureConfig:
-    """``directory`` keeps authority and keys; ``netns`` is the path of the node's namespace."""
+    """``directory`` keeps authority and keys; ``netns`` is the path of the node's namespace (empty: no
+    port there); ``loopback`` the descriptor of the user's listening socket."""
 
     directory: Path
-    netns: str
-    port: int
+    netns: str = ""
+    port: int = API_PORT
+    loopback: int | None = None
 
 
 def _prepare(directory: Path, addresses: list[str]) -> Pki:
@@ -59,7 +64,8 @@ class SecurePort:
         self._address: str | None = None
         self._pki: asyncio.Future[Pki] = self._loop.create_future()
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._runner: web.ServerRunner | None = None
+        self._runners: list[web.ServerRunner] = []
+        self._hosts: tuple[str, ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
 
@@ -74,11 +80,12 @@ class SecurePort:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        if self._runner is not None:
-            await self._runner.cleanup()
+        for runner in self._runners:
+            await runner.cleanup()
 
     async def caught_up(self) -> None:
-        while self._wanted() not in (None, self._address):
+        await asyncio.shield(self._pki)
+        while self._config.netns and self._wanted() not in (None, self._address):
             self._served.clear()
             await self._served.wait()
 
@@ -139,26 +146,45 @@ class SecurePort:
         self._context.load_cert_chain(pki.certificate, pki.key)
         if not self._pki.done():
             self._pki.set_result(pki)
-        if address is None:
+            if config.loopback is not None:
+                sock = socket.socket(fileno=os.dup(config.loopback))
+                self._hosts = tuple(f"{name}:{sock.getsockname()[1]}" for name in ("127.0.0.1", "localhost"))
+                await self._listen(sock)
+        if address is None or not config.netns:
             return
-        if self._runner is None:
-            sock = await asyncio.to_thread(listener, config.netns, config.port)
-            server = web.Server(self._handler, handler_cancellation=True, access_log=None)
-            self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
-            await self._runner.setup()
-            await web.SockSite(self._runner, sock, ssl_context=self._context).start()
+        if self._address is None:
+            await self._listen(await asyncio.to_thread(listener, config.netns, config.port))
         self._address = address
         self._served.set()
 
+    async def _listen(self, sock: socket.socket) -> None:
+        server = web.Server(self._handler, handler_cancellation=True, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
+        await runner.setup()
+        self._runners.append(runner)
+        sock.setblocking(False)
+        await web.SockSite(runner, sock, ssl_context=self._context).start()
+
+    def _user(self, token: str) -> tokens.User:
+        pki = self._pki.result()
+        if hmac.compare_digest(token.encode("utf-8", "surrogateescape"), pki.admin_token.encode()):
+            return tokens.ADMIN
+        return tokens.verify(pki.token_key, token, self._store.get, time.time())
+
     def admit(self, request: web.BaseRequest) -> None:
         """Return when the request may go on; raise Unauthorized or Forbidden when not."""
+        transport = request.transport
+        local = transport.get_extra_info("sockname")[0] if transport else ""
+        # On the loopback a page in the user's browser may ask too, by a name that leads there.
+        if local == "127.0.0.1" and self._hosts and request.headers.get("Host") not in self._hosts:
+            raise access.wrong_host(request.headers.get("Host", ""))
         proxied = proxy.parse(request.raw_path.partition("?")[0])
         if proxied is None and access.is_public(request.method, request.path):
             return
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise tokens.unauthorized()
-        user = tokens.verify(self._pki.result().token_key, token.strip(), self._store.get, time.time())
+        user = self._user(token.strip())
         if proxied is not None:
             access.check(user, "get", proxied.target)
         # The path as the server reads it: an encoded slash must not hide what is asked for

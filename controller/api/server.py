@@ -301,14 +301,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--db", type=Path, required=True, help="the SQLite file of the store")
     parser.add_argument("--no-managers", action="store_true", help="serve without the managers")
     parser.add_argument(
-        "--secure-netns", help="where to serve TLS too: the network namespace of the control plane's node"
+        "--secure-netns", default="", help="serve TLS too, in this namespace (the control plane's node's)"
     )
     parser.add_argument("--secure-port", type=int, default=API_PORT, help="the TLS port (%(default)s)")
+    parser.add_argument("--loopback-fd", type=int, help="a listening socket to serve TLS on for the user")
     options = parser.parse_args(arguments)
     secure = None
-    if options.secure_netns:
+    if options.secure_netns or options.loopback_fd is not None:
         directory = options.db.parent / "pki"
-        secure = SecureConfig(directory=directory, netns=options.secure_netns, port=options.secure_port)
+        secure = SecureConfig(directory=directory, netns=options.secure_netns, port=options.secure_port,
+                              loopback=options.loopback_fd)  # fmt: skip
     _die_with_parent()
     # The store is one big acyclic heap: full collections find nothing and stop everybody for 150 ms.
     gc.set_threshold(100_000, 50, 1000)

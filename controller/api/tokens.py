@@ -27,14 +27,20 @@ Get = Callable[[str, str, str], Obj | None]
 
 @dataclass(frozen=True)
 class User:
-    """Who asks: a service account."""
+    """Who asks: a service account, or ``ADMIN``."""
 
     namespace: str
     account: str
 
     @property
     def name(self) -> str:
+        if not self.namespace:
+            return self.account
         return f"system:serviceaccount:{self.namespace}:{self.account}"
+
+
+ADMIN = User("", "kubernetes-admin")
+"""Whoever holds the token of the kubeconfig; may do everything."""
 
 
 def unauthorized() -> Unauthorized:

@@ -116,3 +116,6 @@ def mac_of(address: IPv4Address | str) -> str:
 GATEWAY_MAC = mac_of(GATEWAY)
 FABRIC_MAC = mac_of("169.254.1.2")
 """Every interface of the fabric router that leads to a node or a client."""
+
+ADMIN_TOKEN = "admin.token"
+"""The file beside the API server's keys with the token of the kubeconfig."""

@@ -1,0 +1,143 @@
+"""An API server with its managers, TLS on the loopback, a kubeconfig, and a kubelet that only pretends.
+
+For tests of real clients that need no pod on the wire. The pretended kubelet says of every pod that has
+a node that it runs, and lets go of those that are to end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from controller.api.client import Client
+from controller.api.errors import ApiError
+from controller.api.informer import Batch, Informer
+from controller.api.objects import Obj
+from scenarios import kubeconfig
+
+ROOT = Path(__file__).parents[2]
+NODES = ("node1", "node2", "node3")
+
+
+class Cluster:
+    """``kubectl`` runs one command of one version against it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.socket = directory, directory / "api.sock"
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.client = Client(self.socket)
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "controller.api.server", "--socket", str(self.socket)]
+        command += ["--db", str(self.directory / "store.db"), "--loopback-fd", str(self.listener.fileno())]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=ROOT, pass_fds=[self.listener.fileno()]
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+        self.client.settle(["managers"])
+        pki = self.directory / "pki"
+        self.ca, self.token = (pki / "ca.crt").read_bytes(), (pki / "admin.token").read_text()
+        self.kubeconfig = self.directory / "kubeconfig"
+        self.kubeconfig.write_text(kubeconfig.config("test", self.url, ca=self.ca, token=self.token))
+
+    def stop(self) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.process.terminate()
+        self.process.wait(10)
+        self.process.stdout.close()
+        self.listener.close()
+
+    def run(
+        self, kubectl: str, *words: str, input: str | None = None, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        environment: Mapping[str, str] = {
+            "PATH": os.environ["PATH"], "HOME": str(self.directory), "KUBECONFIG": str(self.kubeconfig), **more
+        }  # fmt: skip
+        return subprocess.run(
+            [kubectl, *words], capture_output=True, text=True, timeout=60, input=input, env=environment
+        )
+
+
+@contextmanager
+def cluster(directory: Path) -> Iterator[Cluster]:
+    made = Cluster(directory)
+    made.start()
+    kubelet = Informer(made.client, ["Pod"], lambda batch: _pretend(made.client, batch))
+    try:
+        for number, name in enumerate(NODES, 1):
+            made.client.create(_node(name, f"192.168.49.{number + 1}"))
+        kubelet.start()
+        yield made
+    finally:
+        kubelet.stop()
+        made.stop()
+
+
+def kubectls() -> list[str]:
+    """Every kubectl this machine has: Debian's (KUBECTL_OLD or beside), the PATH's, PyPI's."""
+    beside = Path(sys.executable).parent / "kubectl"
+    found = [os.environ.get("PODWIRE_KUBECTL_OLD"), str(beside) if beside.exists() else None]
+    found.append(shutil.which("kubectl"))
+    return list(dict.fromkeys(path for path in found if path))
+
+
+def _node(name: str, address: str) -> Obj:
+    room = {"cpu": "2", "memory": "4Gi", "pods": "110", "ephemeral-storage": "10Gi"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}],
+            "capacity": room,
+            "allocatable": room,
+            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+            "nodeInfo": {word: "" for word in ("machineID", "systemUUID", "bootID", "kernelVersion", "osImage",
+                         "containerRuntimeVersion", "kubeletVersion", "kubeProxyVersion",
+                         "operatingSystem", "architecture")},
+        },
+    }  # fmt: skip
+
+
+def _pretend(client: Client, batch: Batch) -> None:
+    for event in batch.events:
+        pod = event.obj
+        if event.type == "DELETED" or not pod["spec"].get("nodeName"):
+            continue
+        at = (pod["metadata"]["name"], pod["metadata"]["namespace"])
+        try:
+            if pod["metadata"].get("deletionTimestamp"):
+                client.delete("Pod", *at, grace=0)
+            elif (pod.get("status") or {}).get("phase") == "Pending":
+                client.patch("Pod", *at[:1], {"status": _running(pod)}, at[1], subresource="status")
+        except ApiError:
+            pass  # gone, or changed meanwhile: the next event tells
+
+
+def _running(pod: Obj) -> dict[str, Any]:
+    since = pod["metadata"]["creationTimestamp"]
+    address = f"10.244.1.{int(pod['metadata']['resourceVersion']) % 250 + 2}"
+    told = [
+        {"type": word, "status": "True", "lastTransitionTime": since}
+        for word in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+    ]
+    containers = [
+        {
+            "name": one["name"], "image": one["image"], "imageID": "", "ready": True, "started": True,
+            "restartCount": 0, "state": {"running": {"startedAt": since}},
+        }
+        for one in pod["spec"]["containers"]
+    ]  # fmt: skip
+    return {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "hostIP": "192.168.49.2",
+            "startTime": since, "conditions": told, "containerStatuses": containers}  # fmt: skip
