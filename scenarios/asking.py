@@ -36,7 +36,8 @@ def ask(
 ) -> Answer:
     """One connection (or datagram) to an agnhost pod behind an address."""
     kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
-    with host.socket(socket.AF_INET, kind) as sock:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with host.socket(family, kind) as sock:
         try:
             sock.settimeout(timeout)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
