@@ -162,20 +162,20 @@ SCENE: list[Obj] = [
 WEB = ("web-0", "web-1")
 
 
-def _rows(table: str) -> list[Row]:
+def rows(table: str) -> list[Row]:
     """A line each: name | sender | to | expect | source (the sender itself when left out)."""
-    rows = []
+    found = []
     for line in table.strip().splitlines():
         name, sender, to, expect, *source = (cell.strip() for cell in line.split("|"))
         one, expect = expect.startswith("one of "), expect.removeprefix("one of ")
         silent = expect in ("refused", "unreachable", "dropped")
         answers = expect if silent else tuple(expect.split())
         row = Row(name=name, sender=sender, to=to, expect=answers, one=one)  # type: ignore[arg-type]
-        rows.append(replace(row, source=source[0]) if source else row)
-    return rows
+        found.append(replace(row, source=source[0]) if source else row)
+    return found
 
 
-POD_ROWS = _rows("""
+POD_ROWS = rows("""
 a pod reaches a pod on its own node | pod/alice | pod/web-0:8080/tcp | web-0
 a pod reaches a pod on another node | pod/alice | pod/web-1:8080/tcp | web-1
 a pod reaches a pod on another node by UDP | pod/bob | pod/web-0:8080/udp | web-0
@@ -196,7 +196,7 @@ a node reaches the outside world | node2 | client1:8080/tcp | client1
 the outside world reaches what listens on a node | client1 | node2:9090/tcp | host-0
 """)
 
-CLUSTER_IP_ROWS = _rows("""
+CLUSTER_IP_ROWS = rows("""
 a pod reaches a ClusterIP and every endpoint answers some connection, with the pod's address | pod/alice | svc/web:80/tcp | web-0 web-1
 a pod on a node without an endpoint reaches a ClusterIP with its own address | pod/bob | svc/web:80/tcp | web-0 web-1
 one port number serves UDP beside TCP | pod/bob | svc/web:80/udp | web-0 web-1
@@ -215,7 +215,7 @@ a ClusterIP that no Service has does not answer | pod/alice | 10.96.0.99:80/tcp 
 a ClusterIP answers no ping | pod/alice | svc/web/icmp | dropped
 """)
 
-NODE_PORT_ROWS = _rows("""
+NODE_PORT_ROWS = rows("""
 outside to a NodePort reaches every endpoint with the node's address | client1 | node1:30080/tcp | web-0 web-1 | node1
 outside to a NodePort of a node without a pod is forwarded | client1 | node3:30080/tcp | web-0 web-1 | node3
 outside to a NodePort by UDP | client1 | node3:30080/udp | web-0 web-1 | node3
@@ -237,7 +237,7 @@ a node reaches another node's NodePort | node1 | node3:30080/tcp | web-0 web-1 |
 a node reaches its own hostNetwork endpoint through its own NodePort | node2 | node2:30083/tcp | host-0 | hairpin
 """)
 
-EXTERNAL_ROWS = _rows("""
+EXTERNAL_ROWS = rows("""
 outside to an external IP reaches every endpoint with the address of the node that got it | client1 | ext/ext@node1:80/tcp | web-0 web-1 | node1
 outside to an external IP by UDP, by a node without a pod | client1 | ext/ext@node3:80/udp | web-0 web-1 | node3
 a pod reaches an external IP on its own node | pod/bob | ext/ext:80/tcp | web-0 web-1 | node3
@@ -258,7 +258,7 @@ source ranges do not concern the ClusterIP | pod/bob | svc/fenced:80/tcp | web-0
 source ranges do not concern the NodePort | pod/bob | node1:30093/tcp | web-0 web-1 | node1
 """)
 
-POLICY_ROWS = _rows("""
+POLICY_ROWS = rows("""
 policy Local from outside to a balancer's address reaches the node's own endpoint and keeps the client's address | client1 | lb/keep@node1:80/tcp | web-0
 policy Local by another node reaches that node's endpoint | client1 | lb/keep@node2:80/udp | web-1
 policy Local by a node without an endpoint gets nothing | client1 | lb/keep@node3:80/tcp | dropped
@@ -279,7 +279,7 @@ internal policy Local without an endpoint on the pod's node gets nothing | pod/b
 internal policy Local without an endpoint on the node gets nothing | node3 | svc/near:80/udp | dropped
 """)
 
-HAIRPIN_ROWS = _rows("""
+HAIRPIN_ROWS = rows("""
 a pod reaches itself through a balancer's address | pod/solo-0 | lb/mirror:80/tcp | solo-0 | node1
 a pod reaches itself through a balancer's address of policy Local | pod/solo-0 | lb/self:80/tcp | solo-0 | hairpin
 a pod reaches itself through a NodePort of policy Local of its own node | pod/solo-0 | node1:30073/udp | solo-0 | hairpin
@@ -295,7 +295,7 @@ outside to a hostNetwork endpoint by a balancer's address and another node | cli
 outside to a hostNetwork endpoint by policy Local keeps the client's address | client1 | lb/ownhost@node2:80/tcp | host-0
 """)
 
-AFFINITY_ROWS = _rows("""
+AFFINITY_ROWS = rows("""
 a client with affinity gets one endpoint by ClusterIP | pod/bob | svc/sticky:80/tcp | one of web-0 web-1
 a client with affinity gets one endpoint by UDP | pod/bob | svc/sticky:80/udp | one of web-0 web-1
 a node with affinity gets one endpoint | node2 | svc/stay:80/tcp | one of web-0 web-1
@@ -332,7 +332,7 @@ REFUSAL_ROWS = [
     row
     for protocol in ("tcp", "udp")
     for who, sender, what, to in (line.split("|") for line in _REFUSED.strip().splitlines())
-    for row in _rows(
+    for row in rows(
         f"{who.strip()} is refused at once by a {what.strip()} ({protocol}) | {sender} | {to.strip()}/{protocol} | refused"
     )
 ]

@@ -54,6 +54,15 @@ class DecTtl(NamedTuple):
         return "dec_ttl"
 
 
+class Clone(NamedTuple):
+    """Do this with a copy, and go on with the packet as it was."""
+
+    actions: tuple[Action, ...]
+
+    def __str__(self) -> str:
+        return f"clone({','.join(map(str, self.actions))})"
+
+
 class ToGroup(NamedTuple):
     group_id: int
 
@@ -98,7 +107,7 @@ class Nat(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ct:
-    """Pass the packet through connection tracking and go on in ``table``."""
+    """Pass the packet through connection tracking and go on in ``table``, or (``""``) nowhere."""
 
     zone: int
     table: str
@@ -108,7 +117,8 @@ class Ct:
 
     def __str__(self) -> str:
         parts = ["commit"] if self.commit else []
-        parts += [f"table={self.table}", f"zone={self.zone}"]
+        parts += [f"table={self.table}"] if self.table else []
+        parts.append(f"zone={self.zone}")
         if self.nat is not None:
             parts.append(str(self.nat))
         if self.exec:
@@ -144,4 +154,4 @@ class Learn:
         return f"learn({','.join(parts)})"
 
 
-Action = Learn | SetField | Move | OutputTo | InPort | DecTtl | ToGroup | Resubmit | GoTo | Ct
+Action = Learn | Clone | SetField | Move | OutputTo | InPort | DecTtl | ToGroup | Resubmit | GoTo | Ct

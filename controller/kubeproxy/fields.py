@@ -73,6 +73,8 @@ class FieldMatch(NamedTuple):
     def __str__(self) -> str:
         if self.field is CT_STATE:
             return f"ct_state={_ct_state(self.value, self.mask or 0)}"
+        if self.field is IP_FRAG:
+            return f"nw_frag={_FRAGMENTS[self.value, self.mask]}"
         if self.mask is None:
             return f"{self.field.name}={self.field.show(self.value)}"
         if self.field.show is _ipv4:
@@ -136,6 +138,7 @@ def _nxm1(name: str, number: int, bits: int, show: Callable[[int], str] = _hexad
 
 
 CT_STATE = _nxm1("ct_state", 105, 32)
+CT_ZONE = _nxm1("ct_zone", 106, 16, _decimal)
 CT_MARK = _nxm1("ct_mark", 107, 32)
 REG0, REG1, REG3, REG4, REG5 = (_nxm1(f"reg{n}", n, 32) for n in (0, 1, 3, 4, 5))
 XXREG3 = _nxm1("xxreg3", 114, 128)
@@ -155,6 +158,7 @@ IP_PROTO = _oxm("nw_proto", 10, 8)
 ARP_OP = _oxm("arp_op", 21, 16, nxm="NXM_OF_ARP_OP")
 ARP_SHA = _oxm("arp_sha", 24, 48, _mac, nxm="NXM_NX_ARP_SHA")
 ARP_THA = _oxm("arp_tha", 25, 48, _mac, nxm="NXM_NX_ARP_THA")
+IP_FRAG = _nxm1("nw_frag", 26, 8)
 ICMP_TYPE = _oxm("icmp_type", 19, 8)
 TCP_SRC, TCP_DST = _l4("tcp", 13)
 UDP_SRC, UDP_DST = _l4("udp", 15)
@@ -165,6 +169,7 @@ ORDER = {
     for place, field in enumerate(
         (
             CT_STATE,
+            CT_ZONE,
             CT_MARK,
             ETH_TYPE,
             IP_PROTO,
@@ -186,6 +191,7 @@ ORDER = {
             ARP_OP,
             ARP_SHA,
             ARP_THA,
+            IP_FRAG,
             ICMP_TYPE,
             TCP_SRC,
             UDP_SRC,
@@ -208,6 +214,13 @@ CT_BITS = {
     "snat": 0x40,
     "dnat": 0x80,
 }
+
+
+FRAGMENT, FIRST_FRAGMENT, LATER_FRAGMENT = (
+    FieldMatch(IP_FRAG, value, mask) for value, mask in ((1, 1), (1, 3), (2, 2))
+)
+"""Any fragment; the one that begins with the ports; one that has none."""
+_FRAGMENTS = {(1, 1): "yes", (1, 3): "first", (2, 2): "later"}
 
 
 def ct_state(text: str) -> FieldMatch:

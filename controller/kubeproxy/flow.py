@@ -61,6 +61,8 @@ class Table:
     why: str
     matches: frozenset[Field]
     next: frozenset[str] = frozenset()
+    again: bool = False
+    """Whether its flows may lead back to it; what ends that is in the flows, and said there."""
     id: int = -1
 
     def __repr__(self) -> str:
@@ -127,8 +129,9 @@ class Flow:
             if item.field not in allowed:
                 raise PipelineError(f"table {self.table.name} does not allow a match on {item.field.name}")
         for action in self.actions:
-            if isinstance(action, Ct | GoTo | Resubmit) and action.table not in self.table.next:
-                raise PipelineError(f"table {self.table.name} does not lead to {action.table}")
+            leads = action.table if isinstance(action, Ct | GoTo | Resubmit) else ""
+            if leads and leads not in self.table.next:
+                raise PipelineError(f"table {self.table.name} does not lead to {leads}")
         put = object.__setattr__
         put(self, "match", _canonical(self.match))
         put(self, "match_text", _match_text(self.match))

@@ -30,6 +30,7 @@ from controller.kubeproxy.fields import (
     proto,
 )
 from controller.kubeproxy.flow import Flow
+from controller.kubeproxy.flows_fragments import flows_of_fragments
 from controller.kubeproxy.flows_routing import GATEWAY_MAC, flows_of_routing, network, prefixes
 from controller.kubeproxy.node import Node
 from controller.kubeproxy.pipeline import (
@@ -64,7 +65,8 @@ def _whole(field: Field) -> Part:
 def flows_of_node(node: Node) -> list[Flow]:
     """Everything a node has by itself: the steps below and those of ``flows_routing``."""
     steps = (_classifier, _arp, _spoof_guard, _conntrack, _node_port_mark, _service_lb)
-    return [flow for step in steps for flow in step(node)] + flows_of_routing(node)
+    flows = [flow for step in steps for flow in step(node)]
+    return [*flows, *flows_of_fragments(node), *flows_of_routing(node)]
 
 
 def _classifier(node: Node) -> Iterator[Flow]:

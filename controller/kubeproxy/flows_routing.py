@@ -13,6 +13,7 @@ from controller.kubeproxy.actions import Action, Ct, DecTtl, GoTo, Nat, OutputTo
 from controller.kubeproxy.fields import (
     ETH_DST,
     ETH_SRC,
+    FRAGMENT,
     SRC_PORT,
     WRITABLE_IN_PORT,
     Field,
@@ -188,6 +189,14 @@ def _snat(node: Node) -> Iterator[Flow]:
                 node.cause,
                 "Its port is one of those the node's own connections have for themselves: it gets another.",
             )
+    yield Flow(
+        SNAT,
+        HIGH,
+        (ip, new, MARK_SNAT(), FRAGMENT),
+        (Ct(node.snat_zone, "Output", commit=True, nat=below),),
+        node.cause,
+        "Only the first fragment shows a port, and all must be translated alike: one of ours in any case.",
+    )
     for mark, address in ((MARK_SNAT, node.address), (MARK_HAIRPIN, wiring.HAIRPIN_VIRTUAL)):
         yield Flow(
             SNAT,

@@ -29,7 +29,7 @@ from controller.kubeproxy.services import Address
 from controller.kubeproxy.stale import Stale
 
 VERSION = 6
-OFPT_ERROR, OFPT_EXPERIMENTER, OFPT_FLOW_MOD, OFPT_GROUP_MOD = 1, 4, 14, 15
+OFPT_ERROR, OFPT_EXPERIMENTER, OFPT_SET_CONFIG, OFPT_FLOW_MOD, OFPT_GROUP_MOD = 1, 4, 9, 14, 15
 NXT_CT_FLUSH = 32
 OFPT_MULTIPART_REQUEST, OFPT_MULTIPART_REPLY, OFPT_BARRIER_REQUEST, OFPT_BARRIER_REPLY = 18, 19, 20, 21
 OFPT_BUNDLE_CONTROL, OFPT_BUNDLE_ADD_MESSAGE = 33, 34
@@ -40,6 +40,8 @@ OFPGT_SELECT = 1
 OFPG_BUCKET_LAST, OFPG_BUCKET_ALL = 0xFFFFFFFE, 0xFFFFFFFF
 OFPBCT_OPEN_REQUEST, OFPBCT_OPEN_REPLY, OFPBCT_COMMIT_REQUEST, OFPBCT_COMMIT_REPLY = 0, 1, 4, 5
 OFPBF_ATOMIC, OFPBF_ORDERED = 1, 2
+OFPC_FRAG_NX_MATCH = 3
+MISS_SEND_LEN = 128
 ANY = 0xFFFFFFFF
 NO_BUFFER = 0xFFFFFFFF
 EVERY_BIT = 0xFFFFFFFFFFFFFFFF
@@ -166,6 +168,11 @@ def _flush_tuple(type: int, address_type: int, port_type: int, address: Address,
     mapped = address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
     inner = _FLUSH_ADDRESS.pack(address_type, 20, mapped) + _FLUSH_NUMBER.pack(port_type, 8, port)
     return _FLUSH_TUPLE.pack(type, 8 + len(inner)) + inner
+
+
+def set_config(xid: int) -> bytes:
+    """Have first fragments show their ports (Open vSwitch's nx-match), which they do not by default."""
+    return _message(OFPT_SET_CONFIG, xid, _MATCH.pack(OFPC_FRAG_NX_MATCH, MISS_SEND_LEN))
 
 
 def barrier_request(xid: int) -> bytes:

@@ -13,6 +13,7 @@ from struct import Struct
 
 from controller.kubeproxy.actions import (
     Action,
+    Clone,
     Ct,
     DecTtl,
     GoTo,
@@ -30,10 +31,10 @@ from controller.kubeproxy.pipeline import TABLE_IDS
 
 OFPP_IN_PORT = 0xFFFFFFF8
 NX_VENDOR = 0x2320
-NXAST_RESUBMIT_TABLE, NXAST_OUTPUT_REG, NXAST_LEARN, NXAST_CT, NXAST_NAT = 14, 15, 16, 35, 36
+NXAST_RESUBMIT_TABLE, NXAST_OUTPUT_REG, NXAST_LEARN, NXAST_CT, NXAST_NAT, NXAST_CLONE = 14, 15, 16, 35, 36, 42
 NX_LEARN_F_DELETE_LEARNED = 2
 NX_LEARN_SRC_IMMEDIATE, NX_LEARN_DST_LOAD = 1 << 13, 1 << 11
-NX_CT_F_COMMIT = 1
+NX_CT_F_COMMIT, NX_CT_RECIRC_NONE = 1, 0xFF
 NX_NAT_F_SRC, NX_NAT_F_DST = 1, 2
 NX_NAT_IPV4_MIN, NX_NAT_IPV6_MIN, NX_NAT_PROTO_MIN, NX_NAT_PROTO_MAX = 1, 4, 16, 32
 MAX_LEN = 0xFFFF
@@ -43,7 +44,7 @@ _TYPE_LENGTH = Struct("!HH")
 _OUTPUT = Struct("!HHIH6x")
 _GROUP = Struct("!HHI")
 _COPY = Struct("!HHHHH2xII")
-_NX = Struct("!HHIH")
+_NX = Struct("!HHIH6x")
 _RESUBMIT = Struct("!HHIHHB3x")
 _OUTPUT_REG = Struct("!HHIHHIH6x")
 _CT = Struct("!HHIHHIHB3xH")
@@ -95,6 +96,9 @@ def _encode(action: Action) -> bytes:
             return _RESUBMIT.pack(0xFFFF, 16, NX_VENDOR, NXAST_RESUBMIT_TABLE, 0xFFF8, TABLE_IDS[table])
         case Ct():
             return _ct(action)
+        case Clone(actions):
+            inner = encode_actions(actions)
+            return _NX.pack(0xFFFF, _NX.size + len(inner), NX_VENDOR, NXAST_CLONE) + inner
         case Learn():
             return _learn(action)
         case InPort():
@@ -125,12 +129,8 @@ def _ofs_nbits(part: Part) -> int:
 def _ct(ct: Ct) -> bytes:
     inner = (_nat(ct.nat) if ct.nat is not None else b"") + encode_actions(ct.exec)
     flags = NX_CT_F_COMMIT if ct.commit else 0
-    return (
-        _CT.pack(
-            0xFFFF, _CT.size + len(inner), NX_VENDOR, NXAST_CT, flags, 0, ct.zone, TABLE_IDS[ct.table], 0
-        )
-        + inner
-    )
+    table = TABLE_IDS[ct.table] if ct.table else NX_CT_RECIRC_NONE
+    return _CT.pack(0xFFFF, _CT.size + len(inner), NX_VENDOR, NXAST_CT, flags, 0, ct.zone, table, 0) + inner
 
 
 def _learn(learn: Learn) -> bytes:

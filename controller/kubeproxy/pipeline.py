@@ -13,10 +13,12 @@ from controller.kubeproxy.fields import (
     ARP_TPA,
     CT_MARK,
     CT_STATE,
+    CT_ZONE,
     ETH_SRC,
     ETH_TYPE,
     ICMP_TYPE,
     IN_PORT,
+    IP_FRAG,
     IP_PROTO,
     IPV4,
     IPV4_DST,
@@ -70,7 +72,7 @@ MARK_HAIRPIN = Part(CT_MARK, 6, 1, "Hairpin", "returns to where it came from: le
 MARKS = (MARK_SERVICE, MARK_SNAT, MARK_HAIRPIN)
 
 # Priorities: within a table, the higher is looked at first.
-HIGHEST, HIGH, NORMAL, FENCE, LOW, LAST, MISS = 220, 210, 200, 195, 190, 180, 0
+HIGHEST, HIGH, NORMAL, FENCE, LOW, LAST, LEAST, MISS = 220, 210, 200, 195, 190, 180, 100, 0
 
 
 def endpoint_ip(family: Family) -> Part:
@@ -83,6 +85,10 @@ def zones(number: int, family: Family) -> tuple[int, int]:
     return first + 2 * number, first + 2 * number + 1
 
 
+FRAGMENT_ZONE = 999
+"""Where fragments wait for each other; nothing is ever committed there."""
+
+
 def _fields(*fields: Field) -> frozenset[Field]:
     return frozenset(fields)
 
@@ -92,15 +98,25 @@ _L4_DST, _L4_SRC = (TCP_DST, UDP_DST, SCTP_DST), (TCP_SRC, UDP_SRC, SCTP_SRC)
 
 
 def _table(name: str, stage: str, why: str, matches: frozenset[Field], *next_tables: str) -> Table:
-    return Table(name=name, stage=stage, why=why, matches=matches, next=frozenset(next_tables))
+    return Table(
+        name=name,
+        stage=stage,
+        why=why,
+        matches=matches,
+        next=frozenset(next_tables),
+        again=name in next_tables,
+    )
 
 
 def number(tables: list[Table]) -> tuple[Table, ...]:
-    """Give ids by order; every jump must name a table further down, or the packet could go round."""
+    """Give ids by order; every jump must name a table further down, or the packet could go round.
+
+    Only one that says ``again`` may lead to itself.
+    """
     place = {table.name: index for index, table in enumerate(tables)}
     for table in tables:
         for target in table.next:
-            if place.get(target, -1) <= place[table.name]:
+            if place.get(target, -1) <= place[table.name] and not (table.again and target == table.name):
                 raise PipelineError(f"table {table.name} cannot lead to {target}")
     return tuple(replace(table, id=place[table.name]) for table in tables)
 
@@ -140,14 +156,23 @@ TABLES = number(
             "ConntrackZone",
             "ConntrackState",
             "tracks everything in the DNAT zone and undoes DNAT on replies",
-            _fields(ETH_TYPE),
+            _fields(CT_STATE, ETH_TYPE, IP_FRAG),
+            "Fragments",
+            "ConntrackState",
+        ),
+        _table(
+            "Fragments",
+            "ConntrackState",
+            "keeps the later fragments of a new connection waiting for what the first one chooses",
+            _fields(CT_STATE, CT_ZONE, ETH_TYPE, IP_FRAG),
+            "Fragments",
             "ConntrackState",
         ),
         _table(
             "ConntrackState",
             "ConntrackState",
             "drops the invalid, lets known connections skip the choosing",
-            _fields(CT_STATE, REG0, ETH_TYPE, IP_PROTO, ICMP_TYPE),
+            _fields(CT_STATE, REG0, ETH_TYPE, IP_FRAG, IP_PROTO, ICMP_TYPE),
             "NodePortMark",
             "L3Forwarding",
         ),
@@ -169,7 +194,7 @@ TABLES = number(
             "ServiceLB",
             "PreRouting",
             "finds the Service port and has its group choose an endpoint",
-            _fields(ETH_TYPE, IP_PROTO, *_SRC, *_DST, *_L4_DST, REG0, REG4),
+            _fields(ETH_TYPE, IP_FRAG, IP_PROTO, *_SRC, *_DST, *_L4_DST, REG0, REG4),
             "EndpointDNAT",
             "L3Forwarding",
         ),
@@ -191,7 +216,8 @@ TABLES = number(
             "L3Forwarding",
             "Routing",
             "chooses port and MAC addresses by the destination",
-            _fields(ETH_TYPE, *_DST, REG4),
+            _fields(CT_STATE, CT_ZONE, ETH_TYPE, IP_FRAG, *_DST, REG4),
+            "L3Forwarding",
             "SNATMark",
             "Output",
         ),
@@ -207,14 +233,14 @@ TABLES = number(
             "SNAT",
             "PostRouting",
             "translates the source in a zone of its own",
-            _fields(CT_STATE, CT_MARK, REG0, ETH_TYPE, IP_PROTO, *_L4_SRC),
+            _fields(CT_STATE, CT_MARK, REG0, ETH_TYPE, IP_PROTO, IP_FRAG, *_L4_SRC),
             "Output",
         ),
         _table(
             "Output",
             "Output",
             "counts the hop and sends, even back by the port it came in",
-            _fields(ETH_TYPE, REG0, REG1),
+            _fields(CT_STATE, ETH_TYPE, IP_FRAG, REG0, REG1),
         ),
     ]
 )
@@ -226,6 +252,7 @@ TABLES = number(
     SPOOF_GUARD,
     UN_SNAT,
     CONNTRACK_ZONE,
+    FRAGMENTS,
     CONNTRACK_STATE,
     NODE_PORT_MARK,
     SESSION_AFFINITY,

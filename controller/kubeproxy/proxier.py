@@ -16,6 +16,7 @@ from controller.kubeproxy.balance import MOST_ENDPOINTS
 from controller.kubeproxy.fields import IPV4, Family
 from controller.kubeproxy.flow import Changes, Desired, Flow, Group
 from controller.kubeproxy.flows_endpoint import flows_of_endpoint
+from controller.kubeproxy.flows_fragments import group_of_fragments
 from controller.kubeproxy.flows_node import flows_of_node
 from controller.kubeproxy.flows_pod import LocalPod, flows_of_pod
 from controller.kubeproxy.flows_service import flows_of_service, flows_of_service_port, group_of
@@ -185,7 +186,7 @@ class Proxier:
         if node is None:
             self._ledger.clear()
             return
-        self._ledger.share(("node", self.name), flows_of_node(node))
+        self._ledger.share(("node", self.name), flows_of_node(node), [group_of_fragments(node)])
         self._dirty_pods.update(self._pods)
         self._dirty_services.update(self._services, self._service_ports)
         self._dirty_endpoints.update(self._users)

@@ -122,6 +122,7 @@ class Switch:
         self._ports_moved = True
         self._because("the switch connected", now)
         LOG.info("%s: switch connected, %d ports", self.node, len(ports))
+        channel.send(openflow.set_config(next(self._xids)))
 
     def disconnected(self) -> None:
         LOG.info("%s: switch disconnected; its flows stay as they are", self.node)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet import IPerror as InnerIP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
@@ -24,6 +24,9 @@ def checked(frame: bytes) -> Packet:
     """The frame decoded, after its checksums were found right."""
     packet = Ether(frame)
     ip = packet[IP]
+    if is_fragment(ip):  # the rest is checked when it is whole
+        assert ip.chksum == IP(bytes(fresh_header(ip))).chksum, packet.summary()
+        return packet
     given = {layer: ip[layer].chksum for layer in (IP, TCP, UDP, ICMP) if layer in ip and layer is not IP}
     given[IP] = ip.chksum
     fresh = IP(bytes(ip))
@@ -33,6 +36,36 @@ def checked(frame: bytes) -> Packet:
     for layer, value in given.items():
         assert fresh[layer].chksum == value, f"wrong checksum in {layer.__name__}: {packet.summary()}"
     return packet
+
+
+def is_fragment(ip: Packet) -> bool:
+    return bool(ip.flags.MF or ip.frag)
+
+
+def fresh_header(ip: Packet) -> Packet:
+    """The packet with the checksum that its header should have."""
+    copy = ip.copy()
+    del copy.chksum
+    return copy
+
+
+def fragments(ip: Packet) -> list[Packet]:
+    """A packet as it goes over a link of 1,500 bytes."""
+    return [IP(bytes(piece)) for piece in fragment(ip, fragsize=1480)] if len(ip) > 1500 else [ip]
+
+
+def defragmented(pieces: list[Packet]) -> Packet | None:
+    """The packet of these fragments, if they are all there are."""
+    data = b""
+    for piece in sorted(pieces, key=lambda piece: piece.frag):
+        if 8 * piece.frag != len(data):
+            return None
+        data += bytes(piece.payload)
+        last = piece
+    if last.flags.MF:
+        return None
+    head = pieces[0]
+    return IP(bytes(IP(src=head.src, dst=head.dst, id=head.id, proto=head.proto, ttl=head.ttl) / Raw(data)))
 
 
 @dataclass
@@ -48,6 +81,9 @@ class Host:
     seen: list[tuple[str, str]] = field(default_factory=list)
     """(who answered, the source it saw) of everything served here."""
 
+    pieces: list[Packet] = field(default_factory=list)
+    """Fragments that wait for the others."""
+
     @property
     def mac(self) -> str:
         return wiring.mac_of(self.address)
@@ -60,6 +96,13 @@ class Host:
         """What this host answers to a packet; answers to itself go to the inbox."""
         ip = packet[IP]
         assert ip.dst == self.address, f"{self.name} ({self.address}) got {packet.summary()}"
+        if is_fragment(ip):
+            self.pieces.append(ip)
+            whole = defragmented([piece for piece in self.pieces if piece.id == ip.id])
+            if whole is None:
+                return []
+            self.pieces = [piece for piece in self.pieces if piece.id != ip.id]
+            return self.arrived(checked(bytes(Ether() / whole)))
         if TCP in ip and ip[TCP].flags & 0x12 == 0x02:
             return self._tcp_opened(ip)
         if TCP in ip and Raw in ip and ("tcp", ip[TCP].dport) in self.listening:
@@ -70,8 +113,10 @@ class Host:
             return [self._reply(ip) / answer / Raw(self._serve(ip, "tcp", tcp.dport))]
         if UDP in ip and ip.proto == 17 and ("udp", ip[UDP].dport) in self.listening:
             udp = ip[UDP]
-            text = self._serve(ip, "udp", udp.dport)
-            return [self._reply(ip) / UDP(sport=udp.dport, dport=udp.sport) / Raw(text)]
+            text = self._serve(ip, "udp", udp.dport) + b" "
+            long = bytes(udp.payload) if len(udp.payload) > 1472 else b""
+            reply = IP(src=ip.dst, dst=ip.src, id=ip.id) / UDP(sport=udp.dport, dport=udp.sport)
+            return [reply / Raw(text + long[len(text) :])]
         if UDP in ip and ip.proto == 17 and not self._asked(ip):
             return [refusal(ip)]
         if ICMP in ip and ip[ICMP].type == 8:
@@ -117,7 +162,7 @@ class NodeHost(Host):
     def arrived(self, packet: Packet) -> list[Packet]:
         ip = packet[IP]
         if ip.dst != self.address:
-            if ip.proto not in (6, 17, 132):
+            if ip.proto not in (6, 17, 132) or ip.frag:  # a kernel refuses the first fragment alone
                 return []
             answer = refusal(ip)
             if answer.dst == self.address:  # its own packet came back: the answer goes by its loopback

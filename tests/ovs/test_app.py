@@ -69,7 +69,7 @@ def bring_up(lab: KubeproxyLab) -> KubeproxyLab:
 def test_what_the_objects_say_is_on_the_switch_once_settled(shared):
     assert any(WEB in flow and "group:" in flow for flow in shared.flows())
     assert any("10.244.1.2" in flow and "8080" in flow for flow in shared.flows())
-    assert len(shared.groups()) == 1
+    assert len(shared.groups()) == 2  # the Service's, and that of fragments
 
 
 def test_a_change_is_there_when_settled_and_its_line_says_why(shared):
@@ -202,7 +202,7 @@ def test_killed_and_restarted_it_sends_only_what_changed_meanwhile(running):
     changed = set(before) ^ set(running.flows())
     assert 0 < len(changed) < len(before) / 3
     assert not any("10.96.0.81" in flow for flow in running.flows())
-    assert len(running.groups()) == 1
+    assert len(running.groups()) == 2  # the Service's, and that of fragments
     # a group counts too, and a flow that is overwritten is one message for two lines that differ
     assert 0 < len(running.flow_mods()) <= len(changed) + 2
 

@@ -20,7 +20,7 @@ def test_the_same_app_runs_under_ryu(tmp_path: Path):
         lab.settle()
         before = lab.flows(), lab.groups()
         assert any("10.96.0.80" in flow and "group:" in flow for flow in before[0])
-        assert len(before[1]) == 1
+        assert len(before[1]) == 2  # the Service's, and that of fragments
         lab.count_messages()
         lab.restart_kubeproxy()
         lab.settle()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from scapy.layers.inet import IP
+from scapy.layers.l2 import Ether
 
 from controller.kubeproxy import openflow
 from controller.kubeproxy.explain import explain_flows
@@ -123,3 +125,18 @@ def test_what_was_learned_is_not_taken_for_left_over(switch: DummySwitch, world:
     assert {key for key in keys if not learned(key)} == set(world.proxiers["node3"].desired().flows)
     rows = explain_flows(world.dump("node3"), world.proxiers["node3"])
     assert {r.cause for r in rows if r.table == "SessionAffinity"} == {"Service default/sticky"}
+
+
+def test_fragments_that_never_become_whole_are_forgotten(switch: DummySwitch, world: World) -> None:
+    """Nothing of them comes out later, by whatever packet the switch uses to sweep."""
+    for lost in (0, 1, 2):
+        world.in_order = lambda pieces: [p for n, p in enumerate(pieces) if n != lost]  # noqa: B023
+        assert world.connect("pod/bob", "svc/web", 80, "udp", 10001, 4000).kind == "dropped"
+    world.in_order = list
+    switch.warp(20)
+    for sender, to, port in (("pod/bob", "svc/far", 80), ("client1", "node3", 30082)):
+        before = len(world.trace)
+        for source in range(10001, 10004):
+            assert world.connect(sender, to, port, "udp", source, 4000).by == "far-0"
+        ids = {p[IP].id for p in (Ether(data) for _, data in world.trace[before:]) if p[IP].frag}
+        assert len(ids) == 3

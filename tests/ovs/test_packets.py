@@ -29,10 +29,10 @@ def test_row(world: World, row: Row) -> None:
     answered = {o.by for o in outcomes}
     assert len(answered) == 1 and answered < set(row.expect) if row.one else answered == set(row.expect)
     for outcome in outcomes:
-        assert outcome.source == _source(world, row, outcome.by)
+        assert outcome.source == source_of(world, row, outcome.by)
 
 
-def _source(world: World, row: Row, answered_by: str) -> str:
+def source_of(world: World, row: Row, answered_by: str) -> str:
     """The address that the pod which answered must have seen."""
     itself = row.sender == f"pod/{answered_by}"
     if row.source == "hairpin" or (row.source == "sender or hairpin" and itself):

@@ -7,7 +7,7 @@ it returns, no packet is under way.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from controller.kubeproxy import openflow
 from controller.kubeproxy.diff import Have, after, diff
 from controller.kubeproxy.proxier import Proxier
 from tests.kubeproxy_objects import NODES, endpoint_object, node_object, slice_object
-from tests.ovs.hosts import NET_UNREACHABLE, Host, NodeHost, checked, inner
+from tests.ovs.hosts import NET_UNREACHABLE, Host, NodeHost, checked, fragments, inner
 from tests.ovs.switch import DummySwitch
 
 Obj = dict[str, Any]
@@ -51,11 +51,14 @@ class World:
         self.host_pods: dict[str, str] = {}
         self.owner: dict[str, Host] = {}
         self.port_of: dict[str, str] = {}
+        self.in_order: Callable[[list[Packet]], list[Packet]] = list
+        """In which order fragments leave their sender."""
         self.objects: dict[tuple[str, str], Obj] = {}
         self.routes: dict[str, str] = {}
         """Addresses of Services that the fabric routes, each to a node."""
         self.trace: list[tuple[str, bytes]] = []
         self._queue: deque[tuple[str, bytes]] = deque()
+        self._next_id = 0
         self._next_pod = Counter(dict.fromkeys(NODES, 2))
         self.switch.add_bridges({
             f"br-{name}": [f"{name}-host", f"{name}-up", *(f"{name}-p{k}" for k in range(2, PODS_A_NODE))]
@@ -66,6 +69,7 @@ class World:
             self.port_of[address] = f"{name}-host"
             self.proxiers[name].set_ports(switch.ports(f"br-{name}"))
             self.tell("ADDED", node_object(name, address))
+            switch.openflow(f"br-{name}").send([openflow.set_config(1)])
 
     # Objects.
 
@@ -153,8 +157,8 @@ class World:
     def send(self, host: Host, packet: Packet) -> list[Packet]:
         """Send one packet from a host, let everything answer, and return what came to its inbox."""
         host.inbox.clear()
-        self._emit(host, packet)
-        self._drain()
+        self.emit(host, packet)
+        self.drain()
         return list(host.inbox)
 
     def inject(self, port: str, frame: bytes) -> list[tuple[str, bytes]]:
@@ -166,21 +170,24 @@ class World:
     def into_cluster(self, node: str, packet: Packet) -> None:
         """A packet from the fabric to a node's uplink, and all that follows."""
         self._into(f"{node}-up", bytes(Ether(src=wiring.FABRIC_MAC, dst=wiring.GATEWAY_MAC) / packet))
-        self._drain()
+        self.drain()
 
     def dump(self, node: str) -> str:
         """The text people read: ovs-ofctl dump-flows."""
         return self.switch.ovs.ofctl("dump-flows", f"br-{node}")
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
+        """All that is under way happens."""
         while self._queue:
             self._step(*self._queue.popleft())
 
-    def _emit(self, host: Host, packet: Packet) -> None:
-        if host is self.client:
-            self._route(host.out(packet), entered="client1")
-        else:
-            self._into(self.port_of[host.address], host.out(packet))
+    def emit(self, host: Host, packet: Packet) -> None:
+        """A packet leaves a host; what it causes is under way until something drains it."""
+        for piece in self.in_order(fragments(packet)):
+            if host is self.client:
+                self._route(host.out(piece), entered="client1")
+            else:
+                self._into(self.port_of[host.address], host.out(piece))
 
     def _into(self, port: str, frame: bytes) -> None:
         self.trace.append((f">{port}", frame))
@@ -198,7 +205,7 @@ class World:
         host = self.owner[port]
         assert packet.dst == host.mac, f"{host.name} would not take {packet.summary()}"
         for answer in host.arrived(packet):
-            self._emit(host, answer)
+            self.emit(host, answer)
 
     def _route(self, frame: bytes, entered: str) -> None:
         """The fabric: a router that knows nodes, pods and clients, and no Service."""
@@ -216,7 +223,7 @@ class World:
             self._into(f"{via}-up", bytes(Ether(src=wiring.FABRIC_MAC, dst=wiring.GATEWAY_MAC) / packet))
         elif packet.dst == CLIENT:
             for answer in self.client.arrived(Ether() / packet):
-                self._emit(self.client, answer)
+                self.emit(self.client, answer)
         else:
             packet.ttl = ttl
             error = (
@@ -226,8 +233,13 @@ class World:
             )
             self._route(bytes(Ether() / error), entered="fabric")
 
-    def connect(self, sender: str, target: str, port: int, protocol: str, source_port: int) -> Outcome:
-        """Open a connection, ask who answers, and say what came of it."""
+    def connect(
+        self, sender: str, target: str, port: int, protocol: str, source_port: int, size: int = 0
+    ) -> Outcome:
+        """Open a connection, ask who answers, and say what came of it.
+
+        ``size``: of the datagram, and of the answer.
+        """
         target, _, via = target.partition("@")
         host, address = self.host(sender), self.resolve(target)
         self.routes = {address: via} if via else {}
@@ -240,7 +252,10 @@ class World:
             case "tcp":
                 return self._tcp(host, ip, port, source_port)
             case "udp":
-                got = self.send(host, ip / UDP(sport=source_port, dport=port) / Raw(b"who"))
+                ip.id = self._next_id = self._next_id % 0xFFFF + 1
+                asking = Raw(b"who " * (size // 4) or b"who")
+                got = self.send(host, ip / UDP(sport=source_port, dport=port) / asking)
+                assert not size or not got or ICMP in got[0] or len(got[0][UDP].payload) == size // 4 * 4
                 return _outcome(
                     got, address, lambda p: UDP in p and (p[UDP].sport, p[UDP].dport) == (port, source_port)
                 )
@@ -285,7 +300,7 @@ def _outcome(got: list[Packet], asked: str, ours: Any) -> Outcome:
     if TCP in packet and packet[TCP].flags & 0x04:
         return Outcome("refused")
     if Raw in packet and b" " in bytes(packet[Raw]):
-        by, source = bytes(packet[Raw]).decode().split()
+        by, source = bytes(packet[Raw]).decode().split()[:2]
         return Outcome("answered", by, source)
     return Outcome("answered")
 

@@ -89,7 +89,7 @@ def written(desired: Desired, base: Desired) -> str:
     }
     flows = [f for key, f in desired.flows.items() if key not in base.flows]
     lines = [str(f) for f in sorted(flows, key=lambda f: (f.table.id, -f.priority, f.match_text))]
-    groups = sorted(str(group) for group in desired.groups.values())
+    groups = sorted(str(group) for key, group in desired.groups.items() if key not in base.groups)
     return "".join(f"{line}\n" for line in (*_named(lines, names), *_named(groups, names)))
 
 

@@ -15,6 +15,7 @@ from controller.kubeproxy.balance import DP_HASH_MOST, SLOTS, shares
 from controller.kubeproxy.explain import explain_flows
 from controller.kubeproxy.fields import IPV4, IPV6
 from controller.kubeproxy.flows_routing import prefixes
+from controller.kubeproxy.pipeline import OUTPUT, SERVICE_LB
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.services import Endpoint, ServicePortName, merge, service_ports
 from controller.kubeproxy.topology import categorize, usable
@@ -224,8 +225,9 @@ def test_a_flow_that_no_object_wants_is_explained_as_such() -> None:
     proxier.set_ports({"node1-host": 1, "node1-up": 2})
     cookie = next(f for f in proxier.desired().flows.values() if f.table.name == "Output").cookie
     dump = (
-        " cookie=0x77, duration=1.5s, table=8, n_packets=3, n_bytes=180, idle_age=1, ip actions=drop\n"
-        f" cookie={cookie ^ 1:#x}, duration=1.5s, table=13, n_packets=0, n_bytes=0, priority=5 actions=drop\n"
+        f" cookie=0x77, duration=1.5s, table={SERVICE_LB.id}, n_packets=3, n_bytes=180, ip actions=drop\n"
+        f" cookie={cookie ^ 1:#x}, duration=1.5s, table={OUTPUT.id - 1}, n_packets=0, n_bytes=0, "
+        "priority=5 actions=drop\n"
     )
     stranger, older = explain_flows(dump, proxier)
     assert (stranger.table, stranger.priority, stranger.cause, stranger.packets) == (

@@ -37,7 +37,8 @@ class Wire:
 
     flows: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
     """By table, priority and cookie: the instructions (what they say does not matter here)."""
-    groups: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    groups: dict[int, bytes] = field(default_factory=dict)
+    """Its buckets, as they were sent."""
     barriers: list[int] = field(default_factory=list)
     asked: list[tuple[int, bool]] = field(default_factory=list)
     bundles: int = 0
@@ -69,7 +70,8 @@ class Wire:
             command, group = struct.unpack_from("!H2xI", message, 8)
             self.groups.pop(group, None)
             if command in (0, 1):
-                self.groups[group] = ()
+                (size,) = struct.unpack_from("!H", message, 16)
+                self.groups[group] = message[24 : 24 + size]
             return
         cookie, _, table, command = struct.unpack_from("!QQBB", message, 8)
         if command == 0:
@@ -93,7 +95,11 @@ class Wire:
             for (table, priority, cookie), instructions in self.flows.items()
         )
         self.reads += 1
-        bodies = [(xid, bytes(16) + (b"" if groups else flows)) for xid, groups in asked]
+        groups = b"".join(
+            struct.pack("!HBxIH6x", 16 + len(buckets), 1, group, len(buckets)) + buckets
+            for group, buckets in self.groups.items()
+        )
+        bodies = [(xid, bytes(16) + (groups if of_groups else flows)) for xid, of_groups in asked]
         return [Described(channel=self, at=at, xid=xid, message=body, more=False) for xid, body in bodies]
 
 
