@@ -220,7 +220,7 @@ FRAGMENT, FIRST_FRAGMENT, LATER_FRAGMENT = (
     FieldMatch(IP_FRAG, value, mask) for value, mask in ((1, 1), (1, 3), (2, 2))
 )
 """Any fragment; the one that begins with the ports; one that has none."""
-_FRAGMENTS = {(1, 1): "yes", (1, 3): "first", (2, 2): "later"}
+_FRAGMENTS: dict[tuple[int, int | None], str] = {(1, 1): "yes", (1, 3): "first", (2, 2): "later"}
 
 
 def ct_state(text: str) -> FieldMatch:

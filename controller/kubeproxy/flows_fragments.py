@@ -63,7 +63,7 @@ def group_of_fragments(node: Node) -> Group:
 
 
 def flows_of_fragments(node: Node) -> Iterator[Flow]:
-    """ConntrackZone for fragments, Fragments, and the ends of what no Service serves or what waits in vain."""
+    """ConntrackZone for fragments, Fragments, and the ends of what nobody serves or what waits in vain."""
     ip, new = node.family.ip, ct_state("+new+trk")
     here, waiting = FieldMatch(CT_ZONE, node.dnat_zone), FieldMatch(CT_ZONE, FRAGMENT_ZONE)
     yield Flow(

@@ -51,7 +51,9 @@ def fresh_header(ip: Packet) -> Packet:
 
 def fragments(ip: Packet) -> list[Packet]:
     """A packet as it goes over a link of 1,500 bytes."""
-    return [IP(bytes(piece)) for piece in fragment(ip, fragsize=1480)] if len(ip) > 1500 else [ip]
+    if len(ip) <= 1500:
+        return [ip]
+    return [IP(bytes(piece)) for piece in fragment(ip, fragsize=1480)]  # type: ignore[no-untyped-call]
 
 
 def defragmented(pieces: list[Packet]) -> Packet | None:
