@@ -1,0 +1,1 @@
+"""The cluster's DNS server: what CoreDNS with its kubernetes plugin is to a real cluster."""
