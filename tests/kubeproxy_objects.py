@@ -6,29 +6,39 @@ from collections.abc import Iterable
 from typing import Any
 
 from controller.api import wiring
+from tests.packets_dual import in_ipv6
 
 Obj = dict[str, Any]
 NODES = {"node1": "192.168.49.2", "node2": "192.168.49.3", "node3": "192.168.49.4"}
 
 
-def node_object(name: str, address: str = "") -> Obj:
+def node_object(name: str, address: str = "", *, dual: bool = False) -> Obj:
     """A Node as the topology registers it."""
+    address = address or NODES[name]
     number = int(name.removeprefix("node"))
     annotations = {
         wiring.DATAPATH_ID: f"{number:016x}",
         wiring.HOST_INTERFACE: f"{name}-host",
         wiring.UPLINK_INTERFACE: f"{name}-up",
     }
+    network = f"10.244.{number}.0/24"
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": name, "annotations": annotations},
-        "spec": {"podCIDR": f"10.244.{number}.0/24", "podCIDRs": [f"10.244.{number}.0/24"]},
-        "status": {"addresses": [{"type": "InternalIP", "address": address or NODES[name]}]},
+        "spec": {"podCIDR": network, "podCIDRs": both(network, dual)},
+        "status": {"addresses": [{"type": "InternalIP", "address": ip} for ip in both(address, dual)]},
     }
 
 
-def pod_object(name: str, node: str, address: str, interface: str, *, phase: str = "Running") -> Obj:
+def both(address: str, dual: bool = True) -> list[str]:
+    """The address, and the IPv6 one beside it."""
+    return [address, in_ipv6(address)] if dual else [address]
+
+
+def pod_object(
+    name: str, node: str, address: str, interface: str, *, phase: str = "Running", dual: bool = False
+) -> Obj:
     """A pod as its kubelet reports it."""
     return {
         "apiVersion": "v1",
@@ -39,7 +49,11 @@ def pod_object(name: str, node: str, address: str, interface: str, *, phase: str
             "annotations": {wiring.INTERFACE: interface},
         },
         "spec": {"nodeName": node},
-        "status": {"phase": phase, "podIP": address, "podIPs": [{"ip": address}]},
+        "status": {
+            "phase": phase,
+            "podIP": address,
+            "podIPs": [{"ip": ip} for ip in both(address, dual)],
+        },
     }
 
 
@@ -76,8 +90,14 @@ def endpoint_object(
     return {"addresses": [address], "conditions": conditions, "nodeName": node}
 
 
-def slice_object(service: str, ports: Iterable[Obj], endpoints: list[Obj], suffix: str = "0") -> Obj:
-    """An EndpointSlice; a port's number is its Service port's targetPort."""
+def slice_object(
+    service: str, ports: Iterable[Obj], endpoints: list[Obj], suffix: str = "0", family: str = "IPv4"
+) -> Obj:
+    """An EndpointSlice; a port's number is its Service port's targetPort. The endpoints' addresses are IPv4
+    ones; of family IPv6 it has those beside them."""
+    if family == "IPv6":
+        suffix = f"{suffix}-ipv6"
+        endpoints = [e | {"addresses": [in_ipv6(a) for a in e["addresses"]]} for e in endpoints]
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -86,7 +106,7 @@ def slice_object(service: str, ports: Iterable[Obj], endpoints: list[Obj], suffi
             "namespace": "default",
             "labels": {"kubernetes.io/service-name": service},
         },
-        "addressType": "IPv4",
+        "addressType": family,
         "ports": [{"name": p["name"], "protocol": p["protocol"], "port": p["targetPort"]} for p in ports],
         "endpoints": endpoints,
     }

@@ -28,6 +28,8 @@ def in_ipv6(text: str) -> str:
     """An address or range of the scene in the other family."""
     if text in _RANGES:
         return _RANGES[text]
+    if text.endswith(".0/24"):
+        return f"{in_ipv6(text.removesuffix('.0/24') + '.0').removesuffix('0')}/64"
     for ipv4, ipv6 in _PREFIXES.items():
         if re.match(ipv4, text):
             return re.sub(ipv4, ipv6, text)

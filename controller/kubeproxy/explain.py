@@ -146,7 +146,7 @@ def explain_conntrack(text: str, services: Iterable[Obj], nodes: Iterable[Obj]) 
     addresses = {str(wiring.NODE_PORT_VIRTUAL)}
     for node in nodes:
         number = int(node["metadata"]["annotations"][wiring.DATAPATH_ID], 16)
-        for zone, name in zip(zones(number, IPV4), ("DNAT", "SNAT"), strict=True):
+        for zone, name in zip(zones(number), ("DNAT", "SNAT"), strict=True):
             zone_names[zone] = node["metadata"]["name"], name
         addresses |= {a["address"] for a in node.get("status", {}).get("addresses", ())}
     ports = _asked_for(services, addresses)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-NXM_0, NXM_1, OXM_BASIC = 0x0000, 0x0001, 0x8000
+from controller.api.wiring import RANGES, Ranges
+
+NXM_0, NXM_1, ERICOXM, OXM_BASIC = 0x0000, 0x0001, 0x1000, 0x8000
 
 
 def _decimal(value: int) -> str:
@@ -77,8 +79,8 @@ class FieldMatch(NamedTuple):
             return f"nw_frag={_FRAGMENTS[self.value, self.mask]}"
         if self.mask is None:
             return f"{self.field.name}={self.field.show(self.value)}"
-        if self.field.show is _ipv4:
-            return f"{self.field.name}={_ipv4(self.value)}/{self.mask.bit_count()}"
+        if self.field.show in (_ipv4, _ipv6):
+            return f"{self.field.name}={self.field.show(self.value)}/{self.mask.bit_count()}"
         show = _hexadecimal if self.field.show is _decimal else self.field.show
         return f"{self.field.name}={show(self.value)}/{show(self.mask)}"
 
@@ -160,6 +162,12 @@ ARP_SHA = _oxm("arp_sha", 24, 48, _mac, nxm="NXM_NX_ARP_SHA")
 ARP_THA = _oxm("arp_tha", 25, 48, _mac, nxm="NXM_NX_ARP_THA")
 IP_FRAG = _nxm1("nw_frag", 26, 8)
 ICMP_TYPE = _oxm("icmp_type", 19, 8)
+ICMPV6_TYPE = _oxm("icmp_type", 29, 8, set_name="icmpv6_type")
+ND_TARGET = _oxm("nd_target", 31, 128, _ipv6)
+ND_TLL = _oxm("nd_tll", 33, 48, _mac)
+ND_RESERVED = Field(name="nd_reserved", oxm_class=ERICOXM, number=1, bits=32)
+"""The first word of a neighbour message: for an advertisement its flags."""
+ND_OPTIONS_TYPE = Field(name="nd_options_type", oxm_class=ERICOXM, number=2, bits=8)
 TCP_SRC, TCP_DST = _l4("tcp", 13)
 UDP_SRC, UDP_DST = _l4("udp", 15)
 SCTP_SRC, SCTP_DST = _l4("sctp", 17)
@@ -193,6 +201,8 @@ ORDER = {
             ARP_THA,
             IP_FRAG,
             ICMP_TYPE,
+            ICMPV6_TYPE,
+            ND_TARGET,
             TCP_SRC,
             UDP_SRC,
             SCTP_SRC,
@@ -238,7 +248,8 @@ def _ct_state(value: int, mask: int) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Family:
-    """An address family: which fields carry what. Flow builders take one as a parameter."""
+    """An address family: which fields carry what, and whose addresses are whose. Flow builders take one as
+    a parameter (with their ``Node``)."""
 
     name: str
     eth_type: int
@@ -246,9 +257,11 @@ class Family:
     src: Field
     dst: Field
     icmp: int
+    icmp_type: Field
     unreachable: int
     words: dict[int, str]
     address: type[IPv4Address] | type[IPv6Address]
+    ranges: Ranges
 
     def __str__(self) -> str:
         return self.name
@@ -266,9 +279,11 @@ IPV4 = Family(
     src=IPV4_SRC,
     dst=IPV4_DST,
     icmp=ICMP,
+    icmp_type=ICMP_TYPE,
     unreachable=3,
     words={TCP: "tcp", UDP: "udp", ICMP: "icmp", SCTP: "sctp"},
     address=IPv4Address,
+    ranges=RANGES["IPv4"],
 )
 IPV6 = Family(
     name="IPv6",
@@ -277,11 +292,14 @@ IPV6 = Family(
     src=IPV6_SRC,
     dst=IPV6_DST,
     icmp=ICMPV6,
+    icmp_type=ICMPV6_TYPE,
     unreachable=1,
     words={TCP: "tcp6", UDP: "udp6", ICMPV6: "icmp6", SCTP: "sctp6"},
     address=IPv6Address,
+    ranges=RANGES["IPv6"],
 )
 FAMILIES = {family.eth_type: family for family in (IPV4, IPV6)}
+"""By Ethernet type; the primary one first."""
 ARP = FieldMatch(ETH_TYPE, 0x0806)
 
 PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}

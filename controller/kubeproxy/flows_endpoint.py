@@ -6,7 +6,6 @@ need the same flow, and it must live as long as the last of them.
 
 from __future__ import annotations
 
-from controller.api import wiring
 from controller.kubeproxy.actions import Ct, Move, Nat, SetField
 from controller.kubeproxy.fields import DST_PORT, PROTOCOLS, FieldMatch, proto
 from controller.kubeproxy.flow import Category, Cause, Flow
@@ -29,7 +28,6 @@ from controller.kubeproxy.services import Address
 __all__ = ["cause_of_endpoint", "flows_of_endpoint", "union"]
 _SERVICE, _COPY_SNAT = SetField(MARK_SERVICE()), Move(NEEDS_SNAT, MARK_SNAT)
 _EXEC = (_SERVICE, _COPY_SNAT)
-_HAIRPIN = wiring.HAIRPIN_VIRTUAL
 
 
 def union(port: int) -> FieldMatch:
@@ -49,6 +47,7 @@ def flows_of_endpoint(address: Address, port: int, protocol: str, node: Node) ->
     under its new address on the userspace datapath.
     """
     family = node.family
+    hairpin = family.ranges.hairpin_virtual
     cause = cause_of_endpoint(address, port, protocol)
     match = (family.ip, proto(PROTOCOLS[protocol]), endpoint_ip(family)(int(address)), union(port))
     nat = Nat("dst", address, port)
@@ -92,7 +91,7 @@ def flows_of_endpoint(address: Address, port: int, protocol: str, node: Node) ->
                 back if here else (*back, NEEDS_SNAT(0)),
                 (dnat(_SERVICE, SetField(MARK_HAIRPIN())),),
                 cause,
-                f"It comes from this very endpoint: with the source {_HAIRPIN} its replies pass the bridge.",
+                f"It comes from this very endpoint: with the source {hairpin} its replies pass the bridge.",
             )
         )
     return flows

@@ -40,12 +40,12 @@ _KEEP, _MASQUERADE = SetField(NEEDS_SNAT(0)), SetField(NEEDS_SNAT())
 
 def is_virtual(address: Address) -> bool:
     """Whether the address is a Service's alone: an external IP may also be a node's, where others listen."""
-    return address not in wiring.NODE_NET
+    return not any(address in ranges.nodes for ranges in wiring.RANGES.values())
 
 
 def addresses(port: ServicePort) -> list[Address]:
     """Where it is served from outside. A pod's address is not taken away from the pod."""
-    return [address for address in port.external_addresses if address not in wiring.POD_NET]
+    return [address for address in port.external_addresses if address not in port.family.ranges.pods]
 
 
 def flows_of_address(
@@ -103,9 +103,8 @@ def flows_of_external(
             yield _refused(port, port.port, node, cause)
         if address in port.load_balancer_ips and port.source_ranges:
             for net in port.source_ranges:
-                if isinstance(net.network_address, family.address):
-                    allowed = (*match, network(family.src, net))
-                    yield from _by_policy(port, allowed, "balancer's address", cluster, local, refuse, cause)
+                allowed = (*match, network(family.src, net))
+                yield from _by_policy(port, allowed, "balancer's address", cluster, local, refuse, cause)
             yield Flow(
                 SERVICE_LB, FENCE, match, (), cause, "From none of its loadBalancerSourceRanges: dropped."
             )

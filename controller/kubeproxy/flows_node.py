@@ -1,4 +1,4 @@
-"""The flows every node has, whatever runs on it: ARP, conntrack, routing to the host and the fabric.
+"""The flows every node has, whatever runs on it: who may speak, conntrack, routing to host and fabric.
 
 Nothing about Services or pods; those flows are their objects' own.
 """
@@ -8,33 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.api import wiring
-from controller.kubeproxy.actions import Action, Ct, GoTo, InPort, Move, Nat, Resubmit, SetField
+from controller.kubeproxy.actions import Ct, GoTo, Nat, Resubmit, SetField
 from controller.kubeproxy.fields import (
-    ARP,
-    ARP_OP,
-    ARP_SHA,
-    ARP_SPA,
-    ARP_THA,
-    ARP_TPA,
-    ETH_DST,
-    ETH_SRC,
-    ICMP_TYPE,
     IN_PORT,
     UDP,
     UDP_DST,
-    Field,
     FieldMatch,
-    Part,
     ct_state,
-    mac,
     proto,
 )
 from controller.kubeproxy.flow import Flow
 from controller.kubeproxy.flows_fragments import flows_of_fragments
-from controller.kubeproxy.flows_routing import GATEWAY_MAC, flows_of_routing, network, prefixes
+from controller.kubeproxy.flows_neighbour import flows_of_neighbours
+from controller.kubeproxy.flows_routing import flows_of_routing, network, prefixes
 from controller.kubeproxy.node import Node
 from controller.kubeproxy.pipeline import (
-    ARP_RESPONDER,
     CLASSIFIER,
     CONNTRACK_STATE,
     CONNTRACK_ZONE,
@@ -58,27 +46,15 @@ from controller.kubeproxy.pipeline import (
 )
 
 
-def _whole(field: Field) -> Part:
-    return Part(field, 0, field.bits, field.name, "")
-
-
 def flows_of_node(node: Node) -> list[Flow]:
     """Everything a node has by itself: the steps below and those of ``flows_routing``."""
-    steps = (_classifier, _arp, _spoof_guard, _conntrack, _node_port_mark, _service_lb)
+    steps = (_classifier, flows_of_neighbours, _spoof_guard, _conntrack, _node_port_mark, _service_lb)
     flows = [flow for step in steps for flow in step(node)]
     return [*flows, *flows_of_fragments(node), *flows_of_routing(node)]
 
 
 def _classifier(node: Node) -> Iterator[Flow]:
     ip = node.family.ip
-    yield Flow(
-        CLASSIFIER,
-        HIGH,
-        (ARP,),
-        (GoTo("ARPResponder"),),
-        node.cause,
-        "ARP is answered by the bridge itself and goes no further.",
-    )
     yield Flow(
         CLASSIFIER,
         NORMAL,
@@ -97,27 +73,6 @@ def _classifier(node: Node) -> Iterator[Flow]:
     )
 
 
-def _arp(node: Node) -> Iterator[Flow]:
-    answer: tuple[Action, ...] = (
-        Move(_whole(ETH_SRC), _whole(ETH_DST)),
-        GATEWAY_MAC,
-        SetField(FieldMatch(ARP_OP, 2)),
-        Move(_whole(ARP_SHA), _whole(ARP_THA)),
-        SetField(FieldMatch(ARP_SHA, mac(wiring.GATEWAY_MAC))),
-        Move(_whole(ARP_SPA), _whole(ARP_TPA)),
-        SetField(FieldMatch(ARP_SPA, int(wiring.GATEWAY))),
-        InPort(),
-    )
-    yield Flow(
-        ARP_RESPONDER,
-        NORMAL,
-        (ARP, FieldMatch(ARP_OP, 1), FieldMatch(ARP_TPA, int(wiring.GATEWAY))),
-        answer,
-        node.cause,
-        "Who has the gateway? The bridge: every host routes to it.",
-    )
-
-
 def _spoof_guard(node: Node) -> Iterator[Flow]:
     family, ip = node.family, node.family.ip
     host = FieldMatch(IN_PORT, node.host_port)
@@ -130,8 +85,8 @@ def _spoof_guard(node: Node) -> Iterator[Flow]:
         "The node speaks with its own address only.",
     )
     for source in (
-        network(family.src, wiring.SERVICE_NET),
-        FieldMatch(family.src, int(wiring.NODE_PORT_VIRTUAL)),
+        network(family.src, family.ranges.services),
+        FieldMatch(family.src, int(family.ranges.node_port_virtual)),
     ):
         yield Flow(
             SPOOF_GUARD,
@@ -174,7 +129,7 @@ def _conntrack(node: Node) -> Iterator[Flow]:
     yield Flow(
         UN_SNAT,
         NORMAL,
-        (ip, FieldMatch(family.dst, int(wiring.HAIRPIN_VIRTUAL))),
+        (ip, FieldMatch(family.dst, int(family.ranges.hairpin_virtual))),
         (un_snat,),
         node.cause,
         "The reply of a connection that returned to where it came from.",
@@ -194,7 +149,7 @@ def _conntrack(node: Node) -> Iterator[Flow]:
         (
             ip,
             proto(family.icmp),
-            FieldMatch(ICMP_TYPE, family.unreachable),
+            FieldMatch(family.icmp_type, family.unreachable),
             ct_state("+inv+trk"),
             SOURCE(FROM_NODE),
         ),
@@ -236,7 +191,7 @@ def _node_port_mark(node: Node) -> Iterator[Flow]:
     yield Flow(
         NODE_PORT_MARK,
         NORMAL,
-        (ip, FieldMatch(family.dst, int(wiring.NODE_PORT_VIRTUAL))),
+        (ip, FieldMatch(family.dst, int(family.ranges.node_port_virtual))),
         (SetField(TO_NODE_PORT()), SetField(NEEDS_SNAT()), *go),
         node.cause,
         "The node asks for its own NodePort, by its address or as localhost; nft sent it here.",
@@ -265,7 +220,7 @@ def _service_lb(node: Node) -> Iterator[Flow]:
     yield Flow(
         SERVICE_LB,
         LOW,
-        (ip, FieldMatch(family.dst, int(wiring.NODE_PORT_VIRTUAL))),
+        (ip, FieldMatch(family.dst, int(family.ranges.node_port_virtual))),
         (SetField(EP_STATE(EP_NONE)), GoTo("L3Forwarding")),
         node.cause,
         "A port of this node that no Service has: refused.",
@@ -273,7 +228,7 @@ def _service_lb(node: Node) -> Iterator[Flow]:
     yield Flow(
         SERVICE_LB,
         NORMAL,
-        (ip, proto(family.icmp), network(family.dst, wiring.SERVICE_NET)),
+        (ip, proto(family.icmp), network(family.dst, family.ranges.services)),
         (),
         node.cause,
         "A ClusterIP is no host: it answers no ping, as with kube-proxy's iptables mode.",
@@ -281,7 +236,7 @@ def _service_lb(node: Node) -> Iterator[Flow]:
     yield Flow(
         SERVICE_LB,
         LAST,
-        (ip, network(family.dst, wiring.SERVICE_NET)),
+        (ip, network(family.dst, family.ranges.services)),
         (),
         node.cause,
         "A ClusterIP that no Service has: dropped before it is tracked, as in kube-proxy's nftables mode, or "
@@ -290,7 +245,7 @@ def _service_lb(node: Node) -> Iterator[Flow]:
     yield Flow(
         SERVICE_LB,
         LAST,
-        (ip, SOURCE(FROM_UPLINK), network(family.dst, wiring.LOAD_BALANCER_NET)),
+        (ip, SOURCE(FROM_UPLINK), network(family.dst, family.ranges.load_balancers)),
         (),
         node.cause,
         "A balancer's address that no Service has any more: sent on, it would come back.",

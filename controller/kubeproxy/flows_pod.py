@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
-from controller.api import wiring
 from controller.kubeproxy.actions import GoTo, SetField
-from controller.kubeproxy.fields import ETH_DST, ETH_SRC, IN_PORT, FieldMatch, mac
+from controller.kubeproxy.fields import ETH_DST, ETH_SRC, IN_PORT, FieldMatch
 from controller.kubeproxy.flow import Category, Cause, Flow
 from controller.kubeproxy.flows_routing import GATEWAY_MAC
 from controller.kubeproxy.node import Node
@@ -25,11 +23,12 @@ from controller.kubeproxy.services import Address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalPod:
-    """A pod that has an address and a port on this node's bridge."""
+    """A pod that has an address and a port on this node's bridge; in one family, as its ``Node``."""
 
     namespace: str
     name: str
     address: Address
+    mac: int
     ofport: int
 
     @property
@@ -41,7 +40,6 @@ def flows_of_pod(pod: LocalPod, node: Node) -> list[Flow]:
     """Classifier, SpoofGuard and L3Forwarding entries of one pod."""
     family, ip = node.family, node.family.ip
     in_port = FieldMatch(IN_PORT, pod.ofport)
-    pod_mac = mac(wiring.mac_of(IPv4Address(int(pod.address))))
     return [
         Flow(
             CLASSIFIER,
@@ -54,7 +52,7 @@ def flows_of_pod(pod: LocalPod, node: Node) -> list[Flow]:
         Flow(
             SPOOF_GUARD,
             NORMAL,
-            (ip, in_port, FieldMatch(ETH_SRC, pod_mac), FieldMatch(family.src, int(pod.address))),
+            (ip, in_port, FieldMatch(ETH_SRC, pod.mac), FieldMatch(family.src, int(pod.address))),
             (GoTo("UnSNAT"),),
             pod.cause,
             "The pod speaks with its own addresses only.",
@@ -65,7 +63,7 @@ def flows_of_pod(pod: LocalPod, node: Node) -> list[Flow]:
             (ip, FieldMatch(family.dst, int(pod.address))),
             (
                 GATEWAY_MAC,
-                SetField(FieldMatch(ETH_DST, pod_mac)),
+                SetField(FieldMatch(ETH_DST, pod.mac)),
                 SetField(OUT_PORT(pod.ofport)),
                 GoTo("SNATMark"),
             ),

@@ -6,7 +6,6 @@ Nothing about Services or pods; the first half, and the sum of both, is ``flows_
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
 
 from controller.api import wiring
 from controller.kubeproxy.actions import Action, Ct, DecTtl, GoTo, Nat, OutputTo, SetField
@@ -74,7 +73,7 @@ def _routing(node: Node) -> Iterator[Flow]:
     family, ip = node.family, node.family.ip
     to_host: tuple[Action, ...] = (
         GATEWAY_MAC,
-        SetField(FieldMatch(ETH_DST, mac(wiring.mac_of(IPv4Address(int(node.address)))))),
+        SetField(FieldMatch(ETH_DST, node.mac)),
         SetField(OUT_PORT(node.host_port)),
     )
     to_fabric: tuple[Action, ...] = (
@@ -130,7 +129,7 @@ def _snat_mark(node: Node) -> Iterator[Flow]:
     new, plain = ct_state("+new+trk"), MARK_SERVICE(0)
     keep = Ct(node.dnat_zone, "Output", commit=True)
     masquerade = Ct(node.dnat_zone, "SNAT", commit=True, exec=(SetField(MARK_SNAT()),))
-    for net in (wiring.POD_NET, wiring.NODE_NET):
+    for net in (family.ranges.pods, family.ranges.nodes):
         yield Flow(
             SNAT_MARK,
             NORMAL,
@@ -197,7 +196,7 @@ def _snat(node: Node) -> Iterator[Flow]:
         node.cause,
         "Only the first fragment shows a port, and all must be translated alike: one of ours in any case.",
     )
-    for mark, address in ((MARK_SNAT, node.address), (MARK_HAIRPIN, wiring.HAIRPIN_VIRTUAL)):
+    for mark, address in ((MARK_SNAT, node.address), (MARK_HAIRPIN, node.family.ranges.hairpin_virtual)):
         yield Flow(
             SNAT,
             NORMAL,

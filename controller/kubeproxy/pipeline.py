@@ -17,6 +17,7 @@ from controller.kubeproxy.fields import (
     ETH_SRC,
     ETH_TYPE,
     ICMP_TYPE,
+    ICMPV6_TYPE,
     IN_PORT,
     IP_FRAG,
     IP_PROTO,
@@ -25,6 +26,7 @@ from controller.kubeproxy.fields import (
     IPV4_SRC,
     IPV6_DST,
     IPV6_SRC,
+    ND_TARGET,
     REG0,
     REG1,
     REG3,
@@ -79,10 +81,10 @@ def endpoint_ip(family: Family) -> Part:
     return ENDPOINT_IP if family is IPV4 else ENDPOINT_IP6
 
 
-def zones(number: int, family: Family) -> tuple[int, int]:
-    """(DNAT zone, SNAT zone) of node ``number``: all bridges of one ovs-vswitchd share one conntrack."""
-    first = 1000 if family is IPV4 else 31000
-    return first + 2 * number, first + 2 * number + 1
+def zones(number: int) -> tuple[int, int]:
+    """(DNAT zone, SNAT zone) of node ``number``, for both families: all bridges of one ovs-vswitchd share
+    one conntrack."""
+    return 1000 + 2 * number, 1001 + 2 * number
 
 
 FRAGMENT_ZONE = 999
@@ -127,15 +129,15 @@ TABLES = number(
             "Classifier",
             "Classifier",
             "learns from the port where a packet comes from",
-            _fields(IN_PORT, ETH_TYPE),
+            _fields(IN_PORT, ETH_TYPE, IP_PROTO, IPV6_SRC, IPV6_DST, ICMPV6_TYPE, ND_TARGET),
             "SpoofGuard",
             "ARPResponder",
         ),
         _table(
             "ARPResponder",
             "Validation",
-            "answers for the one gateway every host knows; nothing is flooded",
-            _fields(ETH_TYPE, ARP_OP, ARP_TPA),
+            "answers ARP and NDP for the one gateway every host knows; nothing is flooded",
+            _fields(ETH_TYPE, ARP_OP, ARP_TPA, IP_PROTO, ICMPV6_TYPE, ND_TARGET),
         ),
         _table(
             "SpoofGuard",
@@ -172,7 +174,7 @@ TABLES = number(
             "ConntrackState",
             "ConntrackState",
             "drops the invalid, lets known connections skip the choosing",
-            _fields(CT_STATE, REG0, ETH_TYPE, IP_FRAG, IP_PROTO, ICMP_TYPE),
+            _fields(CT_STATE, REG0, ETH_TYPE, IP_FRAG, IP_PROTO, ICMP_TYPE, ICMPV6_TYPE),
             "NodePortMark",
             "L3Forwarding",
         ),

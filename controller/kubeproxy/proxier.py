@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 
 from controller.api import wiring
 from controller.kubeproxy.balance import MOST_ENDPOINTS
-from controller.kubeproxy.fields import IPV4, Family
 from controller.kubeproxy.flow import Changes, Desired, Flow, Group
 from controller.kubeproxy.flows_endpoint import flows_of_endpoint
 from controller.kubeproxy.flows_fragments import group_of_fragments
@@ -22,7 +21,7 @@ from controller.kubeproxy.flows_pod import LocalPod, flows_of_pod
 from controller.kubeproxy.flows_service import flows_of_service, flows_of_service_port, group_of
 from controller.kubeproxy.groupids import GroupIds, group_hash, local
 from controller.kubeproxy.ledger import Ledger
-from controller.kubeproxy.node import Node, read_node
+from controller.kubeproxy.node import Node, mac_among, read_node
 from controller.kubeproxy.services import (
     Address,
     Endpoint,
@@ -39,6 +38,7 @@ from controller.kubeproxy.topology import categorize
 Obj = dict[str, Any]
 Name = tuple[str, str]
 EndpointKey = tuple[Address, int, str]
+T = TypeVar("T")
 
 
 class Proxier:
@@ -46,10 +46,10 @@ class Proxier:
 
     KINDS = ("Service", "EndpointSlice", "Pod", "Node")
 
-    def __init__(self, node: str, family: Family = IPV4, hash_of: Callable[[str], int] = group_hash) -> None:
-        self.name, self.family = node, family
+    def __init__(self, node: str, hash_of: Callable[[str], int] = group_hash) -> None:
+        self.name = node
         self._node_obj: Obj | None = None
-        self._node: Node | None = None
+        self._nodes: tuple[Node, ...] = ()  # itself in each of its families
         self._node_missing: list[str] = []
         self._ports: dict[str, int] = {}
         self._services: dict[Name, Obj] = {}
@@ -158,66 +158,74 @@ class Proxier:
     def _recompute(self) -> None:
         if self._dirty_node:
             self._recompute_node()
-        if self._node is None:
+        if not self._nodes:
             return
         for key in self._dirty_pods:
-            self._recompute_pod(key, self._node)
+            self._recompute_pod(key)
         self._dirty_pods.clear()
         while self._dirty_services:  # a group id that moves makes the Service it belongs to dirty again
-            self._recompute_service(self._dirty_services.pop(), self._node)
+            self._recompute_service(self._dirty_services.pop())
         for endpoint in self._dirty_endpoints:
             used = self._users.get(endpoint)
             if not used:
                 self._users.pop(endpoint, None)
-            self._ledger.share(
-                ("endpoint", endpoint), flows_of_endpoint(*endpoint, self._node) if used else ()
-            )
+            node = next((n for n in self._nodes if isinstance(endpoint[0], n.family.address)), None)
+            flows = flows_of_endpoint(*endpoint, node) if used and node else ()
+            self._ledger.share(("endpoint", endpoint), flows)
         self._dirty_endpoints.clear()
 
     def _recompute_node(self) -> None:
         self._dirty_node = False
-        node: Node | None = None
+        nodes: tuple[Node, ...] = ()
         self._node_missing = [f"no Node {self.name}"]
         if self._node_obj is not None:
-            node, self._node_missing = read_node(self._node_obj, self._ports, self.family)
-        if node == self._node:
+            nodes, self._node_missing = read_node(self._node_obj, self._ports)
+        if nodes == self._nodes:
             return
-        self._node = node
-        if node is None:
+        self._nodes = nodes
+        if not nodes:
             self._ledger.clear()
             return
-        self._ledger.share(("node", self.name), flows_of_node(node), [group_of_fragments(node)])
+        flows = {flow.key: flow for node in nodes for flow in flows_of_node(node)}  # some are of no family
+        self._ledger.share(("node", self.name), flows.values(), [group_of_fragments(nodes[0])])
         self._dirty_pods.update(self._pods)
         self._dirty_services.update(self._services, self._service_ports)
         self._dirty_endpoints.update(self._users)
 
-    def _recompute_pod(self, key: Name, node: Node) -> None:
+    def _recompute_pod(self, key: Name) -> None:
         pod = self._pods.get(key)
         ofport = self._ports.get(_interface(pod)) if pod else None
-        flows: Sequence[Flow] = ()
+        flows: list[Flow] = []
         (self._portless.add if pod and ofport is None else self._portless.discard)(key)
-        if pod and ofport is not None:
-            for address in map(ip_address, _pod_ips(pod)):
-                if isinstance(address, self.family.address):
-                    local = LocalPod(namespace=key[0], name=key[1], address=address, ofport=ofport)
-                    flows = flows_of_pod(local, node)
-                    break
+        addresses = [ip_address(text) for text in _pod_ips(pod)] if pod else []
+        its_mac = mac_among(addresses)
+        if ofport is not None and its_mac is not None:
+            for node in self._nodes:
+                for address in [a for a in addresses if isinstance(a, node.family.address)][:1]:
+                    local = LocalPod(
+                        namespace=key[0], name=key[1], address=address, mac=its_mac, ofport=ofport
+                    )
+                    flows += flows_of_pod(local, node)
         self._ledger.share(("pod", key), flows)
 
-    def _recompute_service(self, key: Name, node: Node) -> None:
+    def _recompute_service(self, key: Name) -> None:
         service = self._services.get(key)
-        ports = service_ports(service, self.family) if service else []
-        gone = {p.name for p in self._service_ports.get(key, ())} - {p.name for p in ports}
+        by_node = [(node, service_ports(service, node.family)) for node in self._nodes] if service else []
+        all_ports = [port for _, ports in by_node for port in ports]
+        gone = {p.name for p in self._service_ports.get(key, ())} - {p.name for p in all_ports}
         for name in gone:
             self._use(name, frozenset())
             self._set_ways(name, frozenset())
             for group_name in (name, local(name)):
                 self._moved(self._group_ids.remove(group_name))
-        flows: list[Flow] = flows_of_service(ports[0], node) if ports else []
+        _put(self._service_ports, key, all_ports or None)
+        flows: list[Flow] = []
         groups: list[Group] = []
-        if ports:
-            self._service_ports[key] = ports
-            merged = merge((self._slices[s] for s in sorted(self._slices_of.get(key, ()))), self.family)
+        for node, ports in by_node:
+            if not ports:
+                continue
+            flows += flows_of_service(ports[0], node)
+            merged = merge((self._slices[s] for s in sorted(self._slices_of.get(key, ()))), node.family)
             for port in ports:
                 found = merged.get((port.name.port, port.name.protocol), {})
                 chosen = categorize(found.values(), port, self.name, node.zone).most(MOST_ENDPOINTS)
@@ -229,8 +237,6 @@ class Proxier:
                     groups.append(group_of(port, chosen.local, ids[1], local=True))
                 self._set_ways(port.name, ways(port, chosen.all, node))
                 self._use(port.name, frozenset((e.address, e.port, port.name.protocol) for e in chosen.all))
-        else:
-            self._service_ports.pop(key, None)
         self._ledger.share(("service", key), flows, groups)
 
     def _set_ways(self, name: ServicePortName, after: frozenset[Stale]) -> None:
@@ -266,7 +272,7 @@ class Proxier:
             users.add(name)
 
 
-def _put(store: dict[Name, Obj], key: Name, obj: Obj | None) -> None:
+def _put(store: dict[Name, T], key: Name, obj: T | None) -> None:
     if obj is None:
         store.pop(key, None)
     else:

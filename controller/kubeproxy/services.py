@@ -24,16 +24,18 @@ DEFAULT_AFFINITY_SECONDS = 10800
 
 
 class ServicePortName(NamedTuple):
-    """A port of a Service, as kube-proxy names it."""
+    """A port of a Service, as kube-proxy names it, and its family: kube-proxy has a proxier for each."""
 
     namespace: str
     name: str
     port: str
     protocol: str
+    family: str = "IPv4"
 
     def __str__(self) -> str:
         port = f":{self.port}" if self.port else ""
-        return f"{self.namespace}/{self.name}{port}/{self.protocol}"
+        text = f"{self.namespace}/{self.name}{port}/{self.protocol}"
+        return text if self.family == "IPv4" else f"{text}/{self.family}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,19 +126,21 @@ def service_ports(service: Obj, family: Family) -> list[ServicePort]:
         affinity = client_ip.get("timeoutSeconds", DEFAULT_AFFINITY_SECONDS)
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
     vips = [entry["ip"] for entry in ingress if entry.get("ip") and entry.get("ipMode", "VIP") == "VIP"]
-    ranges = tuple(
-        ip_network(text.strip(), strict=False) for text in spec.get("loadBalancerSourceRanges") or ()
-    )
+    ranges = (ip_network(text.strip(), strict=False) for text in spec.get("loadBalancerSourceRanges") or ())
+    # Only those of this family count, as in kube-proxy: IPv4 ranges alone leave IPv6 open to everyone.
+    of_family = tuple(net for net in ranges if isinstance(net.network_address, family.address))
     return [
         ServicePort(
-            name=ServicePortName(namespace, name, port.get("name", ""), port.get("protocol", "TCP")),
+            name=ServicePortName(
+                namespace, name, port.get("name", ""), port.get("protocol", "TCP"), family.name
+            ),
             family=family,
             cluster_ip=cluster_ips[0],
             port=port["port"],
             node_port=port.get("nodePort", 0) if spec.get("type") in ("NodePort", "LoadBalancer") else 0,
             external_ips=_addresses(spec.get("externalIPs") or [], family),
             load_balancer_ips=_addresses(vips, family),
-            source_ranges=ranges,
+            source_ranges=of_family,
             external_local=spec.get("externalTrafficPolicy") == "Local",
             internal_local=spec.get("internalTrafficPolicy") == "Local",
             affinity_seconds=affinity,

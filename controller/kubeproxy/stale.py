@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from controller.api import wiring
+from controller.kubeproxy.fields import FAMILIES
 from controller.kubeproxy.node import Node
 from controller.kubeproxy.services import Address, Endpoint, ServicePort
 
@@ -31,7 +31,8 @@ def ways(port: ServicePort, endpoints: Iterable[Endpoint], node: Node) -> frozen
         return frozenset()
     asked = [(address, port.port) for address in (port.cluster_ip, *port.external_addresses)]
     if port.node_port:
-        asked += [(address, port.node_port) for address in (node.address, wiring.NODE_PORT_VIRTUAL)]
+        own = node.address, node.family.ranges.node_port_virtual
+        asked += [(address, port.node_port) for address in own]
     zone = node.dnat_zone
     found = {Stale(zone, address, number, e.address, e.port) for address, number in asked for e in endpoints}
     return frozenset(found | {Stale(zone, address, number) for address, number in asked})
@@ -46,7 +47,7 @@ def outdated(before: frozenset[Stale], after: frozenset[Stale]) -> set[Stale]:
     """
     gone = {way for way in before - after if way.endpoint is None or _to_all(way) in after}
     came = {way for way in after - before if way.endpoint is None} if before else set()
-    return gone | {way for way in came if way.asked not in wiring.SERVICE_NET}
+    return gone | {way for way in came if not any(way.asked in f.ranges.services for f in FAMILIES.values())}
 
 
 def _to_all(way: Stale) -> Stale:
