@@ -21,6 +21,7 @@ import importlib
 import json
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -123,6 +124,18 @@ class Lesson:
         self._add(Command(where="api", command=f"apply {_title(obj)}", status=int(bool(words)), output=said))
         return words
 
+    def refused_patch(self, kind: str, name: str, patch: Obj) -> str:
+        """Change an object in a way that the API server should refuse; its words, or nothing."""
+        try:
+            self.lab.client.patch(kind, name, patch)
+            words = ""
+        except ApiError as error:
+            words = str(error)
+        command = f"patch {kind.lower()}/{name} -p '{json.dumps(patch)}'"
+        said = words or f"{kind.lower()}/{name} patched"
+        self._add(Command(where="api", command=command, status=int(bool(words)), output=said))
+        return words
+
     def scale(self, deployment: str, replicas: int) -> None:
         """Change a Deployment's replicas and wait until that is in force."""
         self.lab.client.patch("Deployment", deployment, {"spec": {"replicas": replicas}})
@@ -161,6 +174,14 @@ class Lesson:
         finally:
             stream.close()
         self.lab.settle()
+
+    def until(self, condition: Callable[[], bool], what: str, timeout: float = 15) -> None:
+        """Wait for what only a timer brings, by looking; ``what`` names it when it does not come."""
+        end, pace = time.monotonic() + timeout, threading.Event()
+        while not condition():
+            if time.monotonic() > end:
+                raise NotSettled(f"after {timeout:g} s still not: {what}")
+            pace.wait(0.05)
 
     def wait_gone(self, kind: str, name: str, timeout: int = 30) -> None:
         """Wait until an object that is being deleted is no more; then until everybody has handled that."""

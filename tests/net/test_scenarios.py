@@ -24,6 +24,7 @@ LESSONS = {
     "policies": 25,
     "reject": 25,
     "terminating": 20,
+    "affinity": 20,
 }
 """With the number of checks each has at least."""
 POD_LINK = re.compile(r"node\d+-(?!host$|uplink$)")
