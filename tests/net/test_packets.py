@@ -77,11 +77,11 @@ def served_by_client1(lab: Lab) -> Iterator[None]:
     def serve_datagram() -> None:
         with contextlib.suppress(OSError):
             while True:
-                request, peer = datagram.recvfrom(4096)
+                request, peer = datagram.recvfrom(8192)
                 if not request:  # shut down
                     return
-                body = shown(peer_of(peer)) if request.startswith(b"clientip") else "client1"
-                datagram.sendto(body.encode(), peer)
+                body = shown(peer_of(peer)).encode() if request.startswith(b"clientip") else b"client1"
+                datagram.sendto(request.removeprefix(b"echo ") if b"echo " in request else body, peer)
 
     threads = [threading.Thread(target=serve) for serve in (serve_stream, serve_datagram)]
     for thread in threads:
