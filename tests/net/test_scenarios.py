@@ -25,6 +25,7 @@ LESSONS = {
     "reject": 25,
     "terminating": 20,
     "affinity": 20,
+    "hairpin": 25,
 }
 """With the number of checks each has at least."""
 POD_LINK = re.compile(r"node\d+-(?!host$|uplink$)")
