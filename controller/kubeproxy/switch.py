@@ -17,19 +17,16 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from controller.kubeproxy import openflow
 from controller.kubeproxy.channel import BarrierAnswered, Channel, Described, Refused
 from controller.kubeproxy.diff import (
-    AddFlow,
-    AddGroup,
     DeleteFlow,
     DeleteGroup,
     Have,
     Message,
-    ModifyGroup,
     RemoveBucket,
     applied,
     diff,
@@ -38,6 +35,7 @@ from controller.kubeproxy.diff import (
 from controller.kubeproxy.flow import FlowKey
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.readback import ReadBack
+from controller.kubeproxy.said import counts, many, said, short
 from controller.kubeproxy.stale import Stale
 
 LOG = logging.getLogger("kubeproxy")
@@ -75,6 +73,8 @@ class _Change:
     began: float
     causes: Sequence[str]
     received: float
+    built: float = field(default_factory=time.monotonic)
+    """When it was known what to send, for the log of timings alone."""
     errors: int = 0
     flushes: bool = False
     """Connections are being forgotten: what the switch says to that changes nothing else."""
@@ -220,8 +220,8 @@ class Switch:
         found.flows -= {key for key, content in contents.items() if seen.get(key, content) != content}
         self._contents = {key: contents[key] for key in found.flows}
         if self.have is None:
-            counts = f"{_many(len(found.flows), 'flow')} and {_many(len(found.groups), 'group')}"
-            LOG.info("%s: the switch holds %s; read in %.1f ms", self.node, counts, 1000 * (now - read.began))
+            holds = f"{many(len(found.flows), 'flow')} and {many(len(found.groups), 'group')}"
+            LOG.info("%s: the switch holds %s; read in %.1f ms", self.node, holds, 1000 * (now - read.began))
         elif found != self.have:
             self._whole = True
             self._because("the switch no longer held what was sent", now)
@@ -266,8 +266,9 @@ class Switch:
             received=now if received is None else received,
         )
         self._under_way = change
-        for message in sends:
-            LOG.debug("%s: %s", self.node, _said(message))
+        if LOG.isEnabledFor(logging.DEBUG):
+            for message in sends:
+                LOG.debug("%s: %s", self.node, said(message))
         bundle = openflow.bundle(sends, next(self._xids), next(self._xids))
         for piece in openflow.joined([*bundle, openflow.barrier_request(change.barrier)]):
             channel.send(piece)
@@ -283,7 +284,7 @@ class Switch:
         stale, self._stale = self._stale, set()
         pending = self._again[1] if self._again else set()
         self._again = None if stale == pending else (now + self.settings.flush_again, stale | pending)
-        LOG.info("%s: forgetting UDP connections to %s", self.node, _many(len(stale), "former way"))
+        LOG.info("%s: forgetting UDP connections to %s", self.node, many(len(stale), "former way"))
         barrier = next(self._xids)
         self._under_way = _Change(
             barrier=barrier, sent=[], version=version, began=now, causes=(), received=now, flushes=True
@@ -303,8 +304,8 @@ class Switch:
         applied(self.have, change.sent)
         self._attempts = 0
         milliseconds = 1000 * (now - change.received)
-        counts = _counts(change.sent)
-        LOG.info("%s: %s in %.1f ms, because %s", self.node, counts, milliseconds, _short(change.causes))
+        what = counts(change.sent)
+        LOG.info("%s: %s in %.1f ms, because %s", self.node, what, milliseconds, short(change.causes))
         if self.timing is not None:
             record = {
                 "node": self.node,
@@ -312,6 +313,7 @@ class Switch:
                 "barrierAt": time.time() - (time.monotonic() - now),
                 "milliseconds": round(milliseconds, 3),
                 "sendMilliseconds": round(1000 * (now - change.began), 3),
+                "programMilliseconds": round(1000 * (time.monotonic() - change.built), 3),
                 "messages": len(change.sent),
                 "resourceVersion": change.version,
                 "causes": list(change.causes),
@@ -358,34 +360,3 @@ class Switch:
             number = int.from_bytes(data[12:16], "big")
             return str(want.groups.get(number, f"group {number}, which is no longer wanted"))
         return f"message {data[:16].hex()}"
-
-
-def _said(message: Message) -> str:
-    """One line for ``--verbose``."""
-    match message:
-        case AddFlow(flow):
-            return f"add flow {flow}"
-        case DeleteFlow(key):
-            return f"delete flow table={key.table} priority={key.priority} cookie={key.cookie:#x}"
-        case AddGroup(group) | ModifyGroup(group):
-            return f"group {group}"
-        case _:
-            return str(message)
-
-
-def _counts(sent: Sequence[Message]) -> str:
-    added = sum(isinstance(m, AddFlow) for m in sent)
-    deleted = sum(isinstance(m, DeleteFlow) for m in sent)
-    groups = len(sent) - added - deleted
-    parts = [f"{_many(added, 'flow')} added"] * bool(added)
-    parts += [f"{_many(deleted, 'flow')} deleted"] * bool(deleted)
-    return ", ".join(parts + [f"{_many(groups, 'group')} changed"] * bool(groups))
-
-
-def _many(number: int, word: str) -> str:
-    return f"{number} {word}" + "s" * (number != 1)
-
-
-def _short(causes: Sequence[str]) -> str:
-    more = len(causes) - 3
-    return ", ".join(causes[:3]) + (f" and {more} more" if more > 0 else "")
