@@ -82,6 +82,8 @@ FAMILIES_OF: Mapping[str, tuple[str, ...]] = {"ipv4": ("IPv4",), "dual": ("IPv4"
 """A cluster's families by its ``ipFamily``; the first one is the primary."""
 
 ANNOTATION = "podwire.dev/"
+SCHEDULER, WEIGHT = ANNOTATION + "scheduler", ANNOTATION + "weight"
+"""On a Service: who gets its next connection (rr, wrr, lc, ...). On a Pod: how much of it, 1 by default."""
 INTERFACE = ANNOTATION + "interface"
 """On a Pod: the name of its port on the node's bridge."""
 DATAPATH_ID = ANNOTATION + "datapath-id"

@@ -32,11 +32,12 @@ from controller.kubeproxy.channel import (
     Heard,
     PortChanged,
     Refused,
+    Unasked,
 )
 
 LOG = logging.getLogger("kubeproxy")
 OPENFLOW_1_5 = 0x06
-MULTIPART_REPLY = 19
+PACKET_IN, FLOW_REMOVED, MULTIPART_REPLY = 10, 11, 19
 REPLY_MORE = 1
 APP_CLASS = {"os-ken": ("os_ken", "OSKenApp"), "ryu": ("ryu", "RyuApp")}
 
@@ -242,6 +243,9 @@ def _connection_handler(framework: Framework, deliver: Deliver) -> Callable[[Any
         """The frameworks' own seam: replies we asked for go to us undecoded, all else to their decoder."""
         if kind == MULTIPART_REPLY and xid in path.expected:
             path.described(xid, bytes(data[:length]))
+            return None
+        if kind in (PACKET_IN, FLOW_REMOVED):
+            deliver(Unasked(channel=path, at=monotonic(), message=bytes(data[:length])))
             return None
         return decode(path, version, kind, length, xid, data)
 

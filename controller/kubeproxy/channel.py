@@ -70,6 +70,13 @@ class Described(Heard):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unasked(Heard):
+    """A packet-in or a flow-removed, undecoded."""
+
+    message: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Refused(Heard):
     """OFPT_ERROR: the switch did not do what message ``xid`` asked. ``data`` is the start of that message."""
 

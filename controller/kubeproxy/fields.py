@@ -168,6 +168,11 @@ ND_TLL = _oxm("nd_tll", 33, 48, _mac)
 ND_RESERVED = Field(name="nd_reserved", oxm_class=ERICOXM, number=1, bits=32)
 """The first word of a neighbour message: for an advertisement its flags."""
 ND_OPTIONS_TYPE = Field(name="nd_options_type", oxm_class=ERICOXM, number=2, bits=8)
+CT_NW_PROTO = _nxm1("ct_nw_proto", 119, 8, _decimal)
+CT_NW_SRC, CT_NW_DST = _nxm1("ct_nw_src", 120, 32, _ipv4), _nxm1("ct_nw_dst", 121, 32, _ipv4)
+CT_IPV6_SRC, CT_IPV6_DST = _nxm1("ct_ipv6_src", 122, 128, _ipv6), _nxm1("ct_ipv6_dst", 123, 128, _ipv6)
+CT_TP_SRC, CT_TP_DST = _nxm1("ct_tp_src", 124, 16, _decimal), _nxm1("ct_tp_dst", 125, 16, _decimal)
+"""Of a connection's first packet, before any translation: the same for both ways."""
 TCP_SRC, TCP_DST = _l4("tcp", 13)
 UDP_SRC, UDP_DST = _l4("udp", 15)
 SCTP_SRC, SCTP_DST = _l4("sctp", 17)
@@ -179,6 +184,13 @@ ORDER = {
             CT_STATE,
             CT_ZONE,
             CT_MARK,
+            CT_NW_PROTO,
+            CT_NW_SRC,
+            CT_NW_DST,
+            CT_IPV6_SRC,
+            CT_IPV6_DST,
+            CT_TP_SRC,
+            CT_TP_DST,
             ETH_TYPE,
             IP_PROTO,
             REG0,

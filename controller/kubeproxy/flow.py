@@ -30,6 +30,10 @@ class Category(IntEnum):
     ENDPOINT = 4
     AFFINITY = 5
     """Flows that the switch learned by itself; no object's, and none of those that are compared."""
+    CONNECTION = 6
+    """One for each open connection that a scheduler counts; not compared either, as the next."""
+    LEASE = 7
+    """While it stands, a kubeproxy schedules."""
 
 
 class Cause(NamedTuple):

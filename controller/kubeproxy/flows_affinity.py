@@ -30,6 +30,7 @@ from controller.kubeproxy.pipeline import (
 from controller.kubeproxy.services import Endpoint, ServicePort
 
 LONGEST = 0xFFFF
+_SCHEDULE = GoTo("Scheduler")
 
 
 def flows_of_affinity(
@@ -68,7 +69,7 @@ def remembered(flows: Iterable[Flow]) -> Iterator[Flow]:
     """For each flow that has a group choose, its like for a client whose choice is remembered."""
     select, selected = EP_STATE(EP_TO_SELECT), EP_STATE(EP_SELECTED)
     for flow in flows:
-        if not any(isinstance(action, ToGroup) for action in flow.actions):
+        if not any(isinstance(action, ToGroup) or action == _SCHEDULE for action in flow.actions):
             continue
         match = tuple(
             FieldMatch(item.field, item.value ^ select.value ^ selected.value, item.mask)
@@ -79,7 +80,7 @@ def remembered(flows: Iterable[Flow]) -> Iterator[Flow]:
         actions = tuple(
             action
             for action in flow.actions
-            if not isinstance(action, ToGroup)
+            if not isinstance(action, ToGroup | GoTo)
             and not (isinstance(action, SetField) and action.what.field is SERVICE_GROUP.field)
         )
         why = "The client has an endpoint already: it keeps it."

@@ -11,8 +11,15 @@ from dataclasses import replace
 from controller.kubeproxy.fields import (
     ARP_OP,
     ARP_TPA,
+    CT_IPV6_DST,
+    CT_IPV6_SRC,
     CT_MARK,
+    CT_NW_DST,
+    CT_NW_PROTO,
+    CT_NW_SRC,
     CT_STATE,
+    CT_TP_DST,
+    CT_TP_SRC,
     CT_ZONE,
     ETH_SRC,
     ETH_TYPE,
@@ -64,7 +71,7 @@ NEEDS_SNAT = Part(
     "a Service connection that must carry the node's address; copied "
     "into the connection's mark by the commit that translates its destination",
 )
-SERVICE_GROUP = Part(REG5, 0, 32, "ServiceGroup", "for whose clients SessionLearn writes down the choice")
+SERVICE_GROUP = Part(REG5, 0, 32, "ServiceGroup", "whose group it is, for Scheduler and SessionLearn")
 REGISTERS = (SOURCE, OUT_PORT, ENDPOINT_IP, ENDPOINT_PORT, EP_STATE, TO_NODE_PORT, NEEDS_SNAT, SERVICE_GROUP)
 
 # Bits of ct_mark, in the DNAT zone: what later packets of the connection need to know.
@@ -96,6 +103,7 @@ def _fields(*fields: Field) -> frozenset[Field]:
 
 
 _DST, _SRC = (IPV4_DST, IPV6_DST), (IPV4_SRC, IPV6_SRC)
+_CT_ASKED = (CT_NW_PROTO, CT_NW_DST, CT_IPV6_DST, CT_TP_DST)
 _L4_DST, _L4_SRC = (TCP_DST, UDP_DST, SCTP_DST), (TCP_SRC, UDP_SRC, SCTP_SRC)
 
 
@@ -174,9 +182,16 @@ TABLES = number(
             "ConntrackState",
             "ConntrackState",
             "drops the invalid, lets known connections skip the choosing",
-            _fields(CT_STATE, REG0, ETH_TYPE, IP_FRAG, IP_PROTO, ICMP_TYPE, ICMPV6_TYPE),
+            _fields(CT_STATE, REG0, ETH_TYPE, IP_FRAG, IP_PROTO, ICMP_TYPE, ICMPV6_TYPE, *_CT_ASKED),
+            "Connections",
             "NodePortMark",
             "L3Forwarding",
+        ),
+        _table(
+            "Connections",
+            "ConntrackState",
+            "has a flow for each open connection that a scheduler counts",
+            _fields(CT_STATE, ETH_TYPE, IP_PROTO, *_CT_ASKED, CT_NW_SRC, CT_IPV6_SRC, CT_TP_SRC),
         ),
         _table(
             "NodePortMark",
@@ -197,8 +212,15 @@ TABLES = number(
             "PreRouting",
             "finds the Service port and has its group choose an endpoint",
             _fields(ETH_TYPE, IP_FRAG, IP_PROTO, *_SRC, *_DST, *_L4_DST, REG0, REG4),
+            "Scheduler",
             "EndpointDNAT",
             "L3Forwarding",
+        ),
+        _table(
+            "Scheduler",
+            "PreRouting",
+            "asks the kubeproxy for whom the next connection is, or the group while there is none",
+            _fields(ETH_TYPE, REG5),
         ),
         _table(
             "SessionLearn",
@@ -256,9 +278,11 @@ TABLES = number(
     CONNTRACK_ZONE,
     FRAGMENTS,
     CONNTRACK_STATE,
+    CONNECTIONS,
     NODE_PORT_MARK,
     SESSION_AFFINITY,
     SERVICE_LB,
+    SCHEDULER,
     SESSION_LEARN,
     ENDPOINT_DNAT,
     L3_FORWARDING,

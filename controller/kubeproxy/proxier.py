@@ -18,10 +18,12 @@ from controller.kubeproxy.flows_endpoint import flows_of_endpoint
 from controller.kubeproxy.flows_fragments import group_of_fragments
 from controller.kubeproxy.flows_node import flows_of_node
 from controller.kubeproxy.flows_pod import LocalPod, flows_of_pod
-from controller.kubeproxy.flows_service import flows_of_service, flows_of_service_port, group_of
+from controller.kubeproxy.flows_scheduler import Scheduled
+from controller.kubeproxy.flows_service import after_choice, flows_of_service, flows_of_service_port, group_of
 from controller.kubeproxy.groupids import GroupIds, group_hash, local
 from controller.kubeproxy.ledger import Ledger
 from controller.kubeproxy.node import Node, mac_among, read_node
+from controller.kubeproxy.schedulers import read_weight
 from controller.kubeproxy.services import (
     Address,
     Endpoint,
@@ -64,6 +66,8 @@ class Proxier:
         self._ledger = Ledger()
         self._ways: dict[ServicePortName, frozenset[Stale]] = {}  # of UDP ports alone
         self._stale: set[Stale] = set()
+        self._weights: dict[Name, int] = {}  # of pods, where it is not 1
+        self._scheduled: dict[Name, dict[int, Scheduled]] = {}
         self._dirty_services: set[Name] = set()
         self._dirty_pods: set[Name] = set()
         self._dirty_endpoints: set[EndpointKey] = set()
@@ -99,6 +103,7 @@ class Proxier:
 
     def _apply_pod(self, obj: Obj, gone: bool) -> None:
         key = service_key(obj)
+        self._weigh(key, None if gone else (obj["metadata"].get("annotations") or {}).get(wiring.WEIGHT))
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
         here = (
             not gone
@@ -111,6 +116,18 @@ class Proxier:
         if here or key in self._pods:
             _put(self._pods, key, obj if here else None)
             self._dirty_pods.add(key)
+
+    def _weigh(self, pod: Name, text: str | None) -> None:
+        weight, _ = read_weight(text)
+        if weight == self._weights.get(pod, 1):
+            return
+        self._weights.pop(pod, None)
+        if weight != 1:
+            self._weights[pod] = weight
+        for key, one in self._slices.items():  # rare, so no index is kept
+            service = slice_service(one)
+            if key[0] == pod[0] and service and _names(one, pod[1]):
+                self._dirty_services.add(service)
 
     def set_ports(self, ports: Mapping[str, int]) -> None:
         """All ports of the bridge, name to ofport; replaces what was known."""
@@ -140,6 +157,11 @@ class Proxier:
         self._recompute()
         stale, self._stale = self._stale, set()
         return stale
+
+    def scheduled(self) -> dict[int, Scheduled]:
+        """By id, the groups whose connections the kubeproxy itself gives out."""
+        self._recompute()
+        return {number: one for groups in self._scheduled.values() for number, one in groups.items()}
 
     def waiting(self) -> list[str]:
         """Why the state cannot be complete yet, a sentence each; until then no progress is reported."""
@@ -221,11 +243,13 @@ class Proxier:
         _put(self._service_ports, key, all_ports or None)
         flows: list[Flow] = []
         groups: list[Group] = []
+        slices = [self._slices[s] for s in sorted(self._slices_of.get(key, ()))]
+        self._scheduled.pop(key, None)
         for node, ports in by_node:
             if not ports:
                 continue
             flows += flows_of_service(ports[0], node)
-            merged = merge((self._slices[s] for s in sorted(self._slices_of.get(key, ()))), node.family)
+            merged = merge(slices, node.family, self._weights)
             for port in ports:
                 found = merged.get((port.name.port, port.name.protocol), {})
                 chosen = categorize(found.values(), port, self.name, node.zone).most(MOST_ENDPOINTS)
@@ -235,6 +259,12 @@ class Proxier:
                     groups.append(group_of(port, chosen.cluster, ids[0]))
                 if chosen.local:
                     groups.append(group_of(port, chosen.local, ids[1], local=True))
+                if port.scheduler is not None and port.scheduler.reactive:
+                    for number, found_here in zip(ids, (chosen.cluster, chosen.local), strict=True):
+                        if number:
+                            then = after_choice(port)
+                            one = Scheduled(port.scheduler, found_here, then)
+                            self._scheduled.setdefault(key, {})[number] = one
                 self._set_ways(port.name, ways(port, chosen.all, node))
                 self._use(port.name, frozenset((e.address, e.port, port.name.protocol) for e in chosen.all))
         self._ledger.share(("service", key), flows, groups)
@@ -277,6 +307,10 @@ def _put(store: dict[Name, T], key: Name, obj: T | None) -> None:
         store.pop(key, None)
     else:
         store[key] = obj
+
+
+def _names(endpoint_slice: Obj, pod: str) -> bool:
+    return any((e.get("targetRef") or {}).get("name") == pod for e in endpoint_slice.get("endpoints") or [])
 
 
 def _interface(pod: Obj) -> str:

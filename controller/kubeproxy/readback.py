@@ -16,6 +16,7 @@ from controller.kubeproxy import openflow
 from controller.kubeproxy.channel import Described
 from controller.kubeproxy.diff import Have
 from controller.kubeproxy.flow import Category, FlowKey
+from controller.kubeproxy.openflow_packets import Connection, decode_connections
 
 _ENTRY = Struct("!HxxBxHHHHHQ")  # length, table, priority, idle, hard, flags, importance, cookie
 _TLV = Struct("!HH")
@@ -53,14 +54,18 @@ class ReadBack:
         groups = [group for part in self._parts[self.groups] for group in openflow.decode_group_desc(part)]
         return Have(flows=flows, groups=dict(groups))
 
+    def connections(self) -> list[tuple[int, Connection]]:
+        """(cookie, connection) of all that the switch has a flow for."""
+        return [one for part in self._parts[self.flows] for one in decode_connections(part)]
+
     def contents(self) -> dict[FlowKey, int]:
         """A hash of match and instructions of each flow, good within this process."""
         return {key: value for part in self._parts[self.flows] for key, value in _contents(part)}
 
 
 def learned(key: FlowKey) -> bool:
-    """Whether the switch made this flow by itself: its going is the switch's business too."""
-    return key.cookie >> 56 == Category.AFFINITY
+    """Whether the flow comes and goes by itself: no object's, but a client's, a connection's, a lease."""
+    return key.cookie >> 56 in (Category.AFFINITY, Category.CONNECTION, Category.LEASE)
 
 
 def _contents(message: bytes) -> Iterator[tuple[FlowKey, int]]:

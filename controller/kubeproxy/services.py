@@ -6,12 +6,15 @@ question; flows are built elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from controller.api import wiring
 from controller.kubeproxy.fields import Family
+from controller.kubeproxy.schedulers import Scheduler, read_scheduler
 
 Obj = dict[str, Any]
 Address = IPv4Address | IPv6Address
@@ -55,6 +58,8 @@ class ServicePort:
     affinity_seconds: int = 0
     health_check_node_port: int = 0
     traffic_distribution: str = ""
+    scheduler: Scheduler | None = None
+    """None: the default, an even hash."""
 
     @property
     def external_addresses(self) -> tuple[Address, ...]:
@@ -84,6 +89,7 @@ class Endpoint:
     zone: str = ""
     zone_hints: tuple[str, ...] = ()
     node_hints: tuple[str, ...] = ()
+    weight: int = 1
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
@@ -125,6 +131,7 @@ def service_ports(service: Obj, family: Family) -> list[ServicePort]:
         client_ip = (spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}
         affinity = client_ip.get("timeoutSeconds", DEFAULT_AFFINITY_SECONDS)
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+    scheduler, _ = read_scheduler((service["metadata"].get("annotations") or {}).get(wiring.SCHEDULER))
     vips = [entry["ip"] for entry in ingress if entry.get("ip") and entry.get("ipMode", "VIP") == "VIP"]
     ranges = (ip_network(text.strip(), strict=False) for text in spec.get("loadBalancerSourceRanges") or ())
     # Only those of this family count, as in kube-proxy: IPv4 ranges alone leave IPv6 open to everyone.
@@ -146,6 +153,7 @@ def service_ports(service: Obj, family: Family) -> list[ServicePort]:
             affinity_seconds=affinity,
             health_check_node_port=spec.get("healthCheckNodePort", 0),
             traffic_distribution=spec.get("trafficDistribution", ""),
+            scheduler=scheduler,
         )
         for port in spec.get("ports") or []
     ]
@@ -158,7 +166,13 @@ def slice_service(endpoint_slice: Obj) -> tuple[str, str] | None:
     return (metadata.get("namespace", "default"), name) if name else None
 
 
-def slice_endpoints(endpoint_slice: Obj, family: Family) -> Iterator[tuple[tuple[str, str], Endpoint]]:
+Weights = Mapping[tuple[str, str], int]
+"""By (namespace, name) of pods; what is not in it weighs 1."""
+
+
+def slice_endpoints(
+    endpoint_slice: Obj, family: Family, weights: Weights
+) -> Iterator[tuple[tuple[str, str], Endpoint]]:
     """((port name, protocol), endpoint) of everything in one slice of this family.
 
     Conditions that are absent mean: ready and serving, not terminating (as upstream reads them). A port
@@ -171,6 +185,7 @@ def slice_endpoints(endpoint_slice: Obj, family: Family) -> Iterator[tuple[tuple
         for p in endpoint_slice.get("ports") or []
         if p.get("port")
     ]
+    namespace = endpoint_slice["metadata"].get("namespace", "default")
     for entry in endpoint_slice.get("endpoints") or []:
         addresses = entry.get("addresses")
         if not addresses:
@@ -180,6 +195,8 @@ def slice_endpoints(endpoint_slice: Obj, family: Family) -> Iterator[tuple[tuple
         serving = conditions.get("serving")
         hints = entry.get("hints") or {}
         address = family.address(addresses[0])
+        target = (entry.get("targetRef") or {}).get("name") or ""
+        weight = weights.get((namespace, target), 1) if weights else 1
         for key, port in ports:
             yield (
                 key,
@@ -193,12 +210,13 @@ def slice_endpoints(endpoint_slice: Obj, family: Family) -> Iterator[tuple[tuple
                     entry.get("zone") or "",
                     tuple(h["name"] for h in hints.get("forZones") or ()),
                     tuple(h["name"] for h in hints.get("forNodes") or ()),
+                    weight,
                 ),
             )
 
 
 def merge(
-    slices: Iterable[Obj], family: Family
+    slices: Iterable[Obj], family: Family, weights: Weights = MappingProxyType({})
 ) -> dict[tuple[str, str], dict[tuple[Address, int], Endpoint]]:
     """All slices of one Service: by (port name, protocol) the endpoints by (address, port).
 
@@ -207,7 +225,7 @@ def merge(
     """
     found: dict[tuple[str, str], dict[tuple[Address, int], Endpoint]] = {}
     for endpoint_slice in slices:
-        for key, endpoint in slice_endpoints(endpoint_slice, family):
+        for key, endpoint in slice_endpoints(endpoint_slice, family, weights):
             endpoints = found.setdefault(key, {})
             place = endpoint.address, endpoint.port
             known = endpoints.get(place)

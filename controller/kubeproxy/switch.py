@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from controller.kubeproxy import openflow
-from controller.kubeproxy.channel import BarrierAnswered, Channel, Described, Refused
+from controller.kubeproxy.channel import BarrierAnswered, Channel, Described, Refused, Unasked
 from controller.kubeproxy.diff import (
     DeleteFlow,
     DeleteGroup,
@@ -32,6 +32,7 @@ from controller.kubeproxy.diff import (
     diff,
     messages,
 )
+from controller.kubeproxy.dispatch import Dispatcher
 from controller.kubeproxy.flow import FlowKey
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.readback import ReadBack
@@ -93,6 +94,7 @@ class Switch:
     ) -> None:
         self.node, self.report, self.settings, self.timing = node, report, settings, timing
         self.proxier = Proxier(node)
+        self.dispatcher = Dispatcher(self.proxier.scheduled)
         self.channel: Channel | None = None
         self.ports: dict[str, int] = {}
         self._ports_moved = False
@@ -127,6 +129,7 @@ class Switch:
     def disconnected(self) -> None:
         LOG.info("%s: switch disconnected; its flows stay as they are", self.node)
         self.channel = self._under_way = self.have = None
+        self.dispatcher.disconnected()
 
     def port_changed(self, name: str, number: int | None, now: float) -> None:
         if number is None:
@@ -163,6 +166,12 @@ class Switch:
             self._under_way = None
             self._compare(read, heard.at)
 
+    def told(self, heard: Unasked) -> None:
+        """The first packet of a connection that we are to give out, or the end of one."""
+        answer = self.dispatcher.told(heard.message, heard.at, next(self._xids))
+        if answer and self.channel is not None:
+            self.channel.send(answer)
+
     def refused(self, heard: Refused) -> None:
         """The switch did not do something; after the barrier everything is read and compared again."""
         LOG.error("%s: the switch refuses (%s): %s", self.node, heard.error, self._what(heard.data))
@@ -181,6 +190,13 @@ class Switch:
         channel = self.channel
         if channel is None or self._version is None:
             return None
+        again = self._work(channel, now)
+        lease, renew = self.dispatcher.lease(now, next(self._xids)) if self.have is not None else (b"", None)
+        if lease:
+            channel.send(lease)
+        return min((end for end in (again, renew) if end is not None), default=None)
+
+    def _work(self, channel: Channel, now: float) -> float | None:
         if self._under_way is not None:
             late = self._under_way.began + self.settings.answer_within
             if now < late:
@@ -226,6 +242,7 @@ class Switch:
             self._whole = True
             self._because("the switch no longer held what was sent", now)
         self.have = found
+        self.dispatcher.counted(read.connections())
         self._next_read = now + max(self.settings.read_every, 50 * (now - read.began))
 
     def _messages(self, have: Have, now: float) -> list[Message]:

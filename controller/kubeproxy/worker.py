@@ -24,6 +24,7 @@ from controller.kubeproxy.channel import (
     Heard,
     PortChanged,
     Refused,
+    Unasked,
 )
 from controller.kubeproxy.switch import DEFAULTS, Settings, Switch
 
@@ -122,7 +123,9 @@ class Worker:
         elif isinstance(heard, PortChanged):
             self._port_changed(link, heard)
         elif link.switch is not None and link.switch.channel is heard.channel:
-            if isinstance(heard, BarrierAnswered):
+            if isinstance(heard, Unasked):
+                link.switch.told(heard)
+            elif isinstance(heard, BarrierAnswered):
                 link.switch.barrier_answered(heard)
             elif isinstance(heard, Described):
                 link.switch.described(heard)

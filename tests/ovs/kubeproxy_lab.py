@@ -260,8 +260,4 @@ class KubeproxyLab:
 
 def endpoints(addresses: list[str]) -> list[Obj]:
     ready = {"ready": True, "serving": True, "terminating": False}
-    return [
-        {"addresses": [a], "conditions": ready, "nodeName": f"node{a.split('.')[2]}"} for a in addresses
-    ]
-
-
+    return [{"addresses": [a], "conditions": ready, "nodeName": f"node{a.split('.')[2]}"} for a in addresses]

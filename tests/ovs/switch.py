@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from controller.kubeproxy import openflow
+from controller.kubeproxy.openflow_packets import OFPT_FLOW_REMOVED, OFPT_PACKET_IN
 from tests.ovs.private_ovs import PrivateOvs
 
 
@@ -58,6 +59,8 @@ class OpenFlowSocket:
         self._socket.settimeout(20)
         self._socket.connect(str(path))
         self._left = b""
+        self.unasked: list[bytes] = []
+        """Packet-ins and removed flows, as they came while an answer was waited for."""
         self._xid = 0
         self._socket.sendall(struct.pack("!BBHI", 6, 0, 8, 0))
         hello = self._receive()
@@ -68,7 +71,10 @@ class OpenFlowSocket:
             messages, rest = openflow.split(self._left)
             if messages:
                 self._left = b"".join(messages[1:]) + rest
-                return messages[0]
+                if messages[0][1] not in (OFPT_PACKET_IN, OFPT_FLOW_REMOVED):
+                    return messages[0]
+                self.unasked.append(messages[0])
+                continue
             piece = self._socket.recv(1 << 16)
             if not piece:
                 raise SwitchError("the bridge closed the connection")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from controller.api import wiring
 from controller.kubeproxy import pipeline
 from controller.kubeproxy.flow import Desired
 from controller.kubeproxy.proxier import Proxier
@@ -49,6 +50,21 @@ def balanced(**spec: Any) -> list[Obj]:
     return [service, slice_object("web", [NODE_PORT], [LOCAL, REMOTE])]
 
 
+def scheduled(scheduler: str, *weights: str) -> list[Obj]:
+    """``web`` with a scheduler, over two pods of these weights."""
+    service = service_object("web", "10.96.0.50", NODE_PORT)
+    service["metadata"]["annotations"] = {wiring.SCHEDULER: scheduler}
+    pods: list[Obj] = []
+    endpoints: list[Obj] = []
+    for place, weight in enumerate(weights):
+        metadata = {"name": f"web-{place}", "namespace": "default", "annotations": {wiring.WEIGHT: weight}}
+        pods.append({"kind": "Pod", "metadata": metadata})
+        endpoints.append(
+            (LOCAL, REMOTE)[place] | {"targetRef": {"kind": "Pod", "name": f"web-{place}"}},
+        )
+    return [service, *pods, slice_object("web", [NODE_PORT], endpoints)]
+
+
 CASES: dict[str, list[Obj]] = {
     "node": [],
     "pod": [pod_object("alice", "node1", "10.244.1.2", "node1-p2")],
@@ -77,6 +93,12 @@ CASES: dict[str, list[Obj]] = {
         service_object("web", "10.96.0.50", NODE_PORT, sessionAffinity="ClientIP"),
         slice_object("web", [NODE_PORT], [LOCAL, REMOTE]),
     ],
+    "weights": scheduled("", "2", "1"),
+    "scheduler_sh": scheduled("sh", "2", "1"),
+    "scheduler_mh": scheduled("mh", "1", "1"),
+    "scheduler_dh": scheduled("dh", "2", "1"),
+    "scheduler_wrr": scheduled("wrr", "2", "1"),
+    "scheduler_lc": scheduled("lc", "2", "1"),
     "host_network_endpoints": web(NODE_PORT, NODE1, NODE2),
 }
 
