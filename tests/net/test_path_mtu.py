@@ -62,35 +62,35 @@ def narrow(lab: Lab, name: str) -> Iterator[None]:
 
 
 ROWS = """
-a pod is told on the way to a pod                                      | node2   | pod/alice | pod/far-0:8080
-a pod is told on the way to a ClusterIP                                | node2   | pod/alice | svc/far:80
-a node is told on the way to a ClusterIP                               | node2   | node1     | svc/far:80
-a pod is told on the way to a NodePort of another node                 | node2   | pod/alice | node3:30082
-a pod is told on the way to a NodePort of its own node                 | node2   | pod/alice | node1:30082
-a node is told on the way to its own NodePort by localhost             | node2   | node3     | localhost:30082
-a client outside is told on the way from one node to the other         | node2   | client1   | node1:30082
-a client outside is told on the way to a balancer's address            | node2   | client1   | lb/away@node1:80
-a client outside is told on the way to an external IP                  | node2   | client1   | ext/away@node3:80
-a pod is told on the way to a balancer's address                       | node2   | pod/bob   | lb/away:80
-a pod is told on the way to a hostNetwork endpoint                     | node2   | pod/alice | svc/host:80
-an endpoint is told on the way to a client of a NodePort               | client1 | client1   | node2:30082
-an endpoint is told on the way to a client of another node's NodePort  | client1 | client1   | node1:30082
-an endpoint is told on the way to a client of policy Local             | client1 | client1   | node2:30092
-an endpoint is told on the way to a client of a balancer's address     | client1 | client1   | lb/away@node3:80
-a pod is told on the way to the outside world                          | client1 | pod/alice | client1:8080
+a pod is told on the way to a pod | node2 | pod/alice | pod/far-0:8080
+a pod is told on the way to a ClusterIP | node2 | pod/alice | svc/far:80
+a node is told on the way to a ClusterIP | node2 | node1 | svc/far:80
+a pod is told on the way to a NodePort of another node | node2 | pod/alice | node3:30082
+a pod is told on the way to a NodePort of its own node | node2 | pod/alice | node1:30082
+a node is told on the way to its own NodePort by localhost | node2 | node3 | localhost:30082
+a client outside is told on the way from one node to the other | node2 | client1 | node1:30082
+a client outside is told on the way to a balancer's address | node2 | client1 | lb/away@node1:80
+a client outside is told on the way to an external IP | node2 | client1 | ext/away@node3:80
+a pod is told on the way to a balancer's address | node2 | pod/bob | lb/away:80
+a pod is told on the way to a hostNetwork endpoint | node2 | pod/alice | svc/host:80
+an endpoint is told on the way to a client of a NodePort | client1 | client1 | node2:30082
+an endpoint is told on the way to a client of another node's NodePort | client1 | client1 | node1:30082
+an endpoint is told on the way to a client of policy Local | client1 | client1 | node2:30092
+an endpoint is told on the way to a client of a balancer's address | client1 | client1 | lb/away@node3:80
+a pod is told on the way to the outside world | client1 | pod/alice | client1:8080
 """
 
 
 @pytest.mark.parametrize(
     ("link", "sender", "to"),
-    [pytest.param(*line.split("|")[1:], id=line.split("|")[0].strip()) for line in ROWS.strip().splitlines()],
+    [pytest.param(*row[1:], id=row[0]) for row in (line.split(" | ") for line in ROWS.strip().splitlines())],
 )
 def test_row(lab: Lab, link: str, sender: str, to: str) -> None:
-    link, client = link.strip(), host(lab, sender.strip())
-    word, _, port = to.strip().rpartition(":")
+    client = host(lab, sender)
+    word, _, port = to.rpartition(":")
     word, _, via = word.partition("@")
     address = address_of(lab, word)
-    for end in (sender.strip().removeprefix("pod/"), "node2", "far-0", "web-1"):
+    for end in (sender.removeprefix("pod/"), "node2", "far-0", "web-1"):
         flush = Netns.open(end).popen(["ip", "route", "flush", "cache"])  # what the rows before have taught
         assert flush.wait(timeout=10) == 0
     with (
@@ -103,7 +103,7 @@ def test_row(lab: Lab, link: str, sender: str, to: str) -> None:
         text = "x" * 4000  # there and back
         answer = get(sock, f"/echo?msg={text}")
         assert answer in (text, "client1")
-        if "endpoint" not in to and link != sender.strip():
+        if "endpoint" not in to and link != sender:
             assert sock.getsockopt(socket.IPPROTO_IP, IP_MTU) == NARROW
             return
         peer, _, peer_port = get(sock, "/clientip").rpartition(":")
