@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import packets
 from tests.ovs.private_ovs import PrivateOvs
 from tests.ovs.switch import DummySwitch
 from tests.ovs.world import World
+from tests.packets_dual import DUAL_SCENE
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def switch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DummySwitch]:
 
 @pytest.fixture(scope="module")
 def world(switch: DummySwitch) -> World:
-    """The cluster of ``tests.packets``, its flows installed."""
+    """The cluster of ``tests.packets`` in both families, its flows installed."""
     made = World(switch)
-    made.add(packets.SCENE)
+    made.add(DUAL_SCENE)
     made.sync()
     return made

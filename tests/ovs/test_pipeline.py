@@ -13,7 +13,7 @@ from controller.api import wiring
 from controller.kubeproxy.explain import explain_conntrack, explain_flows
 from tests import packets
 from tests.kubeproxy_objects import endpoint_object, slice_object
-from tests.ovs.hosts import inner
+from tests.ovs.layers import inner
 from tests.ovs.world import CLIENT, NODES, World
 
 FRAGMENTATION_NEEDED = 4

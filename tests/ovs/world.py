@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 from typing import Any, Literal
 
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
@@ -20,12 +20,27 @@ from controller.api import wiring
 from controller.kubeproxy import openflow
 from controller.kubeproxy.diff import Have, after, diff
 from controller.kubeproxy.proxier import Proxier
-from tests.kubeproxy_objects import NODES, endpoint_object, node_object, slice_object
-from tests.ovs.hosts import NET_UNREACHABLE, Host, NodeHost, checked, fragments, inner
+from tests.kubeproxy_objects import NODES, both, endpoint_object, node_object, slice_object
+from tests.ovs.hosts import Host, NodeHost, checked
+from tests.ovs.layers import (
+    complaint,
+    error,
+    fragments,
+    framed,
+    header,
+    hops_of,
+    inner,
+    ip_of,
+    one_hop_less,
+    ping,
+    ponged,
+)
 from tests.ovs.switch import DummySwitch
+from tests.packets_dual import in_ipv6
 
 Obj = dict[str, Any]
 CLIENT = "198.51.100.11"
+FABRIC = "192.168.49.1"
 PODS_A_NODE = 12
 
 
@@ -39,7 +54,7 @@ class Outcome:
 
 
 class World:
-    """The cluster of ``tests.packets`` and the wires between its parts."""
+    """The cluster of ``tests.packets`` in both families, and the wires between its parts."""
 
     def __init__(self, switch: DummySwitch) -> None:
         self.switch = switch
@@ -66,9 +81,9 @@ class World:
         })  # fmt: skip
         for name, address in NODES.items():
             self.owner[f"{name}-host"] = self.nodes[name]
-            self.port_of[address] = f"{name}-host"
+            self.port_of |= dict.fromkeys(both(address), f"{name}-host")
             self.proxiers[name].set_ports(switch.ports(f"br-{name}"))
-            self.tell("ADDED", node_object(name, address))
+            self.tell("ADDED", node_object(name, address, dual=True))
             switch.openflow(f"br-{name}").send([openflow.set_config(1)])
 
     # Objects.
@@ -103,21 +118,27 @@ class World:
             port = f"{node}-p{k}"
             metadata["annotations"] = {wiring.INTERFACE: port}
             self.owner[port] = host
-            self.port_of[host.address] = port
+            self.port_of |= dict.fromkeys(host.addresses, port)
         for port_spec in pod["spec"]["containers"][0]["ports"]:
             host.listening[port_spec["protocol"].lower(), port_spec["containerPort"]] = name
-        status = {"phase": "Running", "podIP": host.address, "podIPs": [{"ip": host.address}],
+        status = {"phase": "Running", "podIP": host.address, "podIPs": [{"ip": a} for a in host.addresses],
                   "conditions": [{"type": "Ready", "status": "True" if ready else "False"}]}  # fmt: skip
         return pod | {"metadata": metadata, "status": status}
 
     def update_slices(self) -> None:
-        """One slice for each Service and protocol, from the labels and readiness of the pods there are."""
+        """One slice for each Service and family, from the labels and readiness of the pods there are."""
         pods = [obj for (kind, _), obj in self.objects.items() if kind == "Pod"]
         for (kind, name), service in list(self.objects.items()):
             if kind == "Service":
                 app = service["spec"]["selector"]["app"]
                 endpoints = [_endpoint(pod) for pod in pods if pod["metadata"]["labels"]["app"] == app]
-                self.tell("MODIFIED", slice_object(name, service["spec"]["ports"], endpoints))
+                self.set_endpoints(name, endpoints)
+
+    def set_endpoints(self, service: str, endpoints: list[Obj]) -> None:
+        """These, given by their IPv4 addresses, in the slices of each of the Service's families."""
+        spec = self.objects["Service", service]["spec"]
+        for family in spec.get("ipFamilies", ["IPv4"]):
+            self.tell("MODIFIED", slice_object(service, spec["ports"], endpoints, family=family))
 
     def sync(self) -> None:
         """Bring the switches to what the proxiers want."""
@@ -139,20 +160,24 @@ class World:
             return self.nodes[self.host_pods[pod]] if pod in self.host_pods else self.pods[pod]
         return self.client if name == "client1" else self.nodes[name]
 
-    def resolve(self, target: str) -> str:
-        """The address a row's HOST stands for."""
-        if target.startswith("svc/"):
-            return str(self.objects["Service", target.removeprefix("svc/")]["spec"]["clusterIP"])
-        if target.startswith("ext/"):
-            return str(self.objects["Service", target.removeprefix("ext/")]["spec"]["externalIPs"][0])
-        if target.startswith("lb/"):
-            status = self.objects["Service", target.removeprefix("lb/")]["status"]
-            return str(status["loadBalancer"]["ingress"][0]["ip"])
+    def resolve(self, target: str, family: str = "IPv4") -> str:
+        """The address a row's HOST stands for, in this family."""
+        kind, _, name = target.partition("/")
+        place = 0 if family == "IPv4" else 1
+        if kind in ("svc", "ext", "lb"):
+            service = self.objects["Service", name]
+            if kind == "lb":
+                return str(service["status"]["loadBalancer"]["ingress"][place]["ip"])
+            spec = service["spec"]
+            addresses = (
+                spec["externalIPs"] if kind == "ext" else spec.get("clusterIPs") or [spec["clusterIP"]]
+            )
+            return str(addresses[place])
         if target == "localhost":
             return "127.0.0.1"
-        if target[0].isdigit():
-            return target
-        return self.host(target).address
+        if target[0].isdigit() or ":" in target:
+            return target.strip("[]")
+        return self.host(target).at(family)
 
     def send(self, host: Host, packet: Packet) -> list[Packet]:
         """Send one packet from a host, let everything answer, and return what came to its inbox."""
@@ -209,59 +234,58 @@ class World:
 
     def _route(self, frame: bytes, entered: str) -> None:
         """The fabric: a router that knows nodes, pods and clients, and no Service."""
-        packet = Ether(frame)[IP]
-        destination = ip_address(packet.dst)
-        if packet.ttl <= 1:
+        packet = ip_of(Ether(frame))
+        if hops_of(packet) <= 1:
             return
-        ttl, packet.ttl = packet.ttl, packet.ttl - 1
-        del packet.chksum
-        via = next((name for name, address in NODES.items() if packet.dst == address), None)
-        via = via or self.routes.get(packet.dst)
-        if isinstance(destination, IPv4Address) and destination in wiring.POD_NET:
-            via = f"node{packet.dst.split('.')[2]}"
+        via = next((name for name, node in self.nodes.items() if packet.dst in node.addresses), None)
+        via = via or self.routes.get(packet.dst) or _node_of_pod(packet.dst)
         if via in NODES:
-            self._into(f"{via}-up", bytes(Ether(src=wiring.FABRIC_MAC, dst=wiring.GATEWAY_MAC) / packet))
-        elif packet.dst == CLIENT:
-            for answer in self.client.arrived(Ether() / packet):
+            packet = Ether(src=wiring.FABRIC_MAC, dst=wiring.GATEWAY_MAC) / one_hop_less(packet)
+            self._into(f"{via}-up", bytes(packet))
+        elif packet.dst in self.client.addresses:
+            for answer in self.client.arrived(framed(one_hop_less(packet))):
                 self.emit(self.client, answer)
         else:
-            packet.ttl = ttl
-            error = (
-                IP(src="169.254.1.2", dst=packet.src)
-                / ICMP(type=3, code=NET_UNREACHABLE)
-                / Raw(bytes(packet))
-            )
-            self._route(bytes(Ether() / error), entered="fabric")
+            about = error("route", packet, FABRIC if packet.version == 4 else in_ipv6(FABRIC))
+            self._route(bytes(framed(about)), entered="fabric")
 
     def connect(
-        self, sender: str, target: str, port: int, protocol: str, source_port: int, size: int = 0
+        self,
+        sender: str,
+        target: str,
+        port: int,
+        protocol: str,
+        source_port: int,
+        size: int = 0,
+        family: str = "IPv4",
     ) -> Outcome:
         """Open a connection, ask who answers, and say what came of it.
 
-        ``size``: of the datagram, and of the answer.
+        ``size``: of the datagram, and of the answer. ``family``: of the addresses that names stand for.
         """
         target, _, via = target.partition("@")
-        host, address = self.host(sender), self.resolve(target)
+        host, address = self.host(sender), self.resolve(target, family)
         self.routes = {address: via} if via else {}
         if isinstance(host, NodeHost):
             address = host.wire_address(address, port)
         for other in (*self.pods.values(), *self.nodes.values(), self.client):
             other.seen.clear()
-        ip = IP(src=host.address, dst=address)
+        source = host.at(f"IPv{ip_address(address).version}")
+        self._next_id = self._next_id % 0xFFFF + 1
+        ip = header(source, address, self._next_id)
         match protocol:
             case "tcp":
                 return self._tcp(host, ip, port, source_port)
             case "udp":
-                ip.id = self._next_id = self._next_id % 0xFFFF + 1
                 asking = Raw(b"who " * (size // 4) or b"who")
                 got = self.send(host, ip / UDP(sport=source_port, dport=port) / asking)
-                assert not size or not got or ICMP in got[0] or len(got[0][UDP].payload) == size // 4 * 4
+                assert not size or not got or complaint(got[0]) or len(got[0][UDP].payload) == size // 4 * 4
                 return _outcome(
                     got, address, lambda p: UDP in p and (p[UDP].sport, p[UDP].dport) == (port, source_port)
                 )
             case "icmp":
-                got = self.send(host, ip / ICMP(id=source_port, seq=1) / Raw(b"ping"))
-                outcome = _outcome(got, address, lambda p: p[ICMP].type == 0 and p[ICMP].id == source_port)
+                got = self.send(host, ping(source, address, source_port))
+                outcome = _outcome(got, address, lambda p: ponged(p) == source_port)
                 seen = [s for h in (*self.pods.values(), self.client) for s in h.seen]
                 return Outcome("answered", *seen[0]) if outcome.kind == "answered" else outcome
         raise AssertionError(protocol)
@@ -294,8 +318,8 @@ def _outcome(got: list[Packet], asked: str, ours: Any) -> Outcome:
     quoted = inner(packet)
     if quoted is not None:
         assert quoted.dst == asked, f"an error about {quoted.dst}, not {asked}"
-        return Outcome("unreachable" if packet[ICMP].code == NET_UNREACHABLE else "refused")
-    assert packet[IP].src == asked, f"{packet.summary()}: asked {asked}"
+        return Outcome("unreachable" if complaint(packet) == "route" else "refused")
+    assert ip_of(packet).src == asked, f"{packet.summary()}: asked {asked}"
     assert ours(packet), packet.summary()
     if TCP in packet and packet[TCP].flags & 0x04:
         return Outcome("refused")
@@ -303,6 +327,13 @@ def _outcome(got: list[Packet], asked: str, ours: Any) -> Outcome:
         by, source = bytes(packet[Raw]).decode().split()[:2]
         return Outcome("answered", by, source)
     return Outcome("answered")
+
+
+def _node_of_pod(address: str) -> str | None:
+    """The node in whose range of pod addresses this is."""
+    if ip_address(address) in wiring.RANGES[f"IPv{ip_address(address).version}"].pods:
+        return f"node{address.split(':')[3] if ':' in address else address.split('.')[2]}"
+    return None
 
 
 def _endpoint(pod: Obj) -> Obj:
