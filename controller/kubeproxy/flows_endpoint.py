@@ -56,6 +56,9 @@ def flows_of_endpoint(address: Address, port: int, protocol: str, node: Node) ->
         return Ct(node.dnat_zone, "L3Forwarding", commit=True, nat=nat, exec=marks)
 
     here = address == node.address
+    ranges = family.ranges
+    inside = address in ranges.pods or address in ranges.nodes
+    marks = _EXEC if inside else (_SERVICE, SetField(MARK_SNAT()))
     flows = [
         # The node itself is reached through its bridge both ways: a reply passes here anyhow, and with
         # its own address as source it would take the packet for a forgery. So no SNAT, as in kube-proxy,
@@ -64,9 +67,11 @@ def flows_of_endpoint(address: Address, port: int, protocol: str, node: Node) ->
             ENDPOINT_DNAT,
             NORMAL,
             match,
-            (dnat(_SERVICE) if here else dnat(*_EXEC),),
+            (dnat(_SERVICE) if here else dnat(*marks),),
             cause,
-            "The connection goes to this endpoint, every packet of it.",
+            "The connection goes to this endpoint, every packet of it."
+            if inside
+            else "The connection goes to this endpoint, outside the cluster: with the node's address.",
         )
     ]
     if here:

@@ -100,6 +100,7 @@ CASES: dict[str, list[Obj]] = {
     "scheduler_wrr": scheduled("wrr", "2", "1"),
     "scheduler_lc": scheduled("lc", "2", "1"),
     "host_network_endpoints": web(NODE_PORT, NODE1, NODE2),
+    "endpoint_outside_the_cluster": web(NODE_PORT, endpoint_object("198.51.100.11")),
 }
 
 
