@@ -26,6 +26,7 @@ LESSONS = {
     "terminating": 20,
     "affinity": 20,
     "hairpin": 25,
+    "headless": 20,
 }
 """With the number of checks each has at least."""
 POD_LINK = re.compile(r"node\d+-(?!host$|uplink$)")
