@@ -2,7 +2,7 @@
 
 One function a kind, in a table. Only fields that are absent are filled in, so running twice changes
 nothing. The object has been decoded: every field that is there has its type. Allocation (clusterIP,
-nodePort) is not a default: ``controller.managers.allocator`` does it.
+ipFamilies, nodePort) is not a default: ``controller.managers.allocator`` does it.
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ def _service(obj: Obj, old: Obj | None) -> None:
         spec.pop("sessionAffinityConfig", None)
     external = spec["type"] in ("NodePort", "LoadBalancer")
     if spec["type"] != "ExternalName":
-        _fill(spec, internalTrafficPolicy="Cluster", ipFamilyPolicy="SingleStack")
-        _fill(spec, ipFamilies=["IPv6" if ":" in spec.get("clusterIP", "") else "IPv4"])
+        _fill(spec, internalTrafficPolicy="Cluster")
     if external or spec.get("externalIPs"):
         _fill(spec, externalTrafficPolicy="Cluster")
     elif old is not None and (old.get("spec") or {}).get("externalTrafficPolicy") == spec.get(

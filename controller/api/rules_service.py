@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any
 
+from controller.api import rules_families
 from controller.api import rules_metadata as rules
 from controller.api.objects import Obj
 from controller.api.status import DUPLICATE, FORBIDDEN, INVALID, REQUIRED, FieldError
@@ -31,18 +32,20 @@ def service(obj: Obj, old: Obj | None) -> Iterator[FieldError]:
             yield FieldError("spec.externalName", REQUIRED)
         else:
             yield from rules.is_valid("spec.externalName", name.removesuffix("."), rules.dns_subdomain)
-        if spec.get("clusterIP"):
-            text = "may not be set for ExternalName services"
-            yield FieldError("spec.clusterIPs[0]", FORBIDDEN, text)
+        text = "may not be set for ExternalName services"
+        if spec.get("clusterIP") or spec.get("clusterIPs"):
+            yield FieldError("spec.clusterIPs", FORBIDDEN, text)
+        for word in ("ipFamilies", "ipFamilyPolicy"):
+            if spec.get(word):
+                yield FieldError(f"spec.{word}", FORBIDDEN, text)
     elif not ports and not headless:
         yield FieldError("spec.ports", REQUIRED)
     if kind in ("LoadBalancer", "NodePort") and headless:
         yield FieldError(
             "spec.clusterIPs[0]", INVALID, f"may not be set to 'None' for {kind} services", "None"
         )
-    elif spec.get("clusterIP") and not headless and rules.address(rules.decimal(spec["clusterIP"])):
-        text = "must be empty, 'None', or a valid IP address"
-        yield FieldError("spec.clusterIPs[0]", INVALID, text, spec["clusterIP"])
+    if kind != "ExternalName":
+        yield from rules_families.related(spec)
     yield from _ports(ports, kind)
     yield from rules.labels("spec.selector", spec.get("selector"))
     yield from _traffic(spec, kind)

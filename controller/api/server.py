@@ -34,7 +34,7 @@ from controller.api.status import status_for, status_of
 from controller.api.store import Store
 from controller.api.tokens import ISSUER, LIFE
 from controller.api.watch import Hub, watch_request
-from controller.api.wiring import API_PORT
+from controller.api.wiring import API_PORT, FAMILIES_OF
 
 _JSON = "application/json"
 _DEFAULT_SETTLE = 30
@@ -268,6 +268,7 @@ async def serve(
     *,
     managers: bool = True,
     secure: SecureConfig | None = None,
+    ip_family: str = "ipv4",
     ready: Callable[[], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
@@ -277,8 +278,9 @@ async def serve(
         loop.add_signal_handler(signal_number, stopping.set)
     store = Store(database)
     from controller.managers.allocations import Allocator  # the one step up, made only by the program
+    from controller.managers.allocator import ranges_of
 
-    registry = Registry(store, allocate=Allocator(store))
+    registry = Registry(store, allocate=Allocator(store, ranges=ranges_of(ip_family)))
     registry.ensure_system_namespaces()
     server = Server(registry, socket, secure)
     await server.start()
@@ -286,7 +288,7 @@ async def serve(
     if managers:
         from controller.managers import runner as managers_runner
 
-        runner = managers_runner.start(registry, server.report)
+        runner = managers_runner.start(registry, server.report, FAMILIES_OF[ip_family])
     ready()
     await stopping.wait()
     if runner is not None:
@@ -303,6 +305,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--secure-netns", default="", help="serve TLS too, in this namespace (the control plane's node's)"
     )
+    parser.add_argument("--ip-family", choices=sorted(FAMILIES_OF), default="ipv4", help="of the cluster")
     parser.add_argument("--secure-port", type=int, default=API_PORT, help="the TLS port (%(default)s)")
     parser.add_argument("--loopback-fd", type=int, help="a listening socket to serve TLS on for the user")
     options = parser.parse_args(arguments)
@@ -318,6 +321,7 @@ def main(arguments: list[str] | None = None) -> int:
         asyncio.run(
             serve(
                 options.socket, options.db, managers=not options.no_managers, secure=secure,
+                ip_family=options.ip_family,
                 ready=lambda: print("ready", flush=True),
             )
         )  # fmt: skip

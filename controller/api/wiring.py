@@ -99,12 +99,15 @@ CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 """The label of the node on which the API server is."""
 
 
+def node_addresses(node: Mapping[str, Any]) -> list[str]:
+    """The InternalIPs of a Node, the one of the primary family first."""
+    entries = (node.get("status") or {}).get("addresses") or ()
+    return [str(entry["address"]) for entry in entries if entry["type"] == "InternalIP"]
+
+
 def node_address(node: Mapping[str, Any]) -> str | None:
-    """The InternalIP of a Node."""
-    for entry in (node.get("status") or {}).get("addresses") or ():
-        if entry["type"] == "InternalIP":
-            return str(entry["address"])
-    return None
+    """The InternalIP of a Node, in the cluster's primary family."""
+    return next(iter(node_addresses(node)), None)
 
 
 def mac_of(address: IPv4Address | str) -> str:

@@ -15,35 +15,47 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from controller.api.errors import ApiError
 from controller.api.objects import Obj, copy
+from controller.api.rules_families import HEADLESS
 from controller.api.rules_metadata import decimal
 from controller.api.status import INVALID, FieldError, invalid
-from controller.api.wiring import NODE_PORTS, SERVICE_NET
+from controller.api.wiring import FAMILIES_OF, NODE_PORTS, SERVICE_NET
+from controller.api.wiring import RANGES as ADDRESSES
+from controller.managers import families
 
-HEADLESS = "None"
 _TAKEN = "provided port is already allocated"
 _VIRTUAL = ("ClusterIP", "NodePort", "LoadBalancer")
 
 
+def _reserved(networks: Iterable[IPv4Network | IPv6Network]) -> dict[str, tuple[str, str]]:
+    made: dict[str, tuple[str, str]] = {}
+    for network in networks:
+        made[str(network[1])] = ("default", "kubernetes")
+        made[str(network[10])] = ("kube-system", "kube-dns")
+    return made
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """What may be handed out. ``reserved``: address -> the one (namespace, name) that may have it."""
+    """What may be handed out. ``networks``: by family, the primary one first. ``reserved``: address -> the
+    one (namespace, name) that may have it."""
 
     networks: Mapping[str, IPv4Network | IPv6Network] = field(default_factory=lambda: {"IPv4": SERVICE_NET})
     node_ports: range = NODE_PORTS
-    reserved: Mapping[str, tuple[str, str]] = field(
-        default_factory=lambda: {
-            str(SERVICE_NET[1]): ("default", "kubernetes"),
-            str(SERVICE_NET[10]): ("kube-system", "kube-dns"),
-        }
-    )
+    reserved: Mapping[str, tuple[str, str]] = field(default_factory=lambda: _reserved([SERVICE_NET]))
 
 
 RANGES = Ranges()
+
+
+def ranges_of(ip_family: str) -> Ranges:
+    """Those of a cluster by its ``--ip-family`` (``ipv4`` or ``dual``)."""
+    networks = {family: ADDRESSES[family].services for family in FAMILIES_OF[ip_family]}
+    return Ranges(networks=networks, reserved=_reserved(networks.values()))
 
 
 def static_addresses(size: int) -> int:
@@ -103,14 +115,12 @@ def allocate_service(
     services: Iterable[Obj] | InUse,
     *,
     old: Obj | None = None,
-    family: str = "IPv4",
     ranges: Ranges = RANGES,
 ) -> Obj:
     """The Service as it is to be stored: a copy of ``service`` with addresses and ports.
 
     ``services``: those that exist (``old``, the stored version of an update, may be among them; when
-    it is not given it is looked for there). ``family``: of the primary address, for a Service that
-    does not say. Raises Invalid.
+    it is not given it is looked for there). Raises Invalid.
     """
     if not isinstance(services, InUse):
         services = list(services)
@@ -120,14 +130,14 @@ def allocate_service(
     made = copy(service)
     spec = made.setdefault("spec", {})
     spec.setdefault("type", "ClusterIP")
-    _without_leading_zeros(spec)
+    _in_one_form(spec)
+    _normalize(spec, old["spec"] if old else {})
     if old is not None:
-        _normalize(spec, old["spec"])
         _keep(spec, old["spec"])
         _drop(spec, old["spec"])
     allocation = _Allocation(made, services, old, ranges)
     if _needs_cluster_ip(spec):
-        allocation.cluster_ip(family)
+        allocation.cluster_ips()
     if _needs_node_port(spec):
         allocation.node_ports()
     if _needs_health_check(spec):
@@ -158,33 +168,44 @@ def _needs_health_check(spec: Mapping[str, Any]) -> bool:
     return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
 
 
-def _without_leading_zeros(spec: Obj) -> None:
-    """Stored in the one form that every reader understands."""
+def _in_one_form(spec: Obj) -> None:
+    """Stored in the one spelling that every reader understands; what is no address is left to the rules."""
     if spec.get("clusterIP"):
-        spec["clusterIP"] = decimal(spec["clusterIP"])
+        spec["clusterIP"] = _canonical(spec["clusterIP"])
     if spec.get("clusterIPs"):
-        spec["clusterIPs"] = [decimal(address) for address in spec["clusterIPs"]]
+        spec["clusterIPs"] = [_canonical(address) for address in spec["clusterIPs"]]
+
+
+def _canonical(text: str) -> str:
+    try:
+        return str(ip_address(decimal(text)))
+    except ValueError:
+        return text
 
 
 def _normalize(spec: Obj, old: Mapping[str, Any]) -> None:
-    """clusterIP is the elder twin of clusterIPs[0]: who changed only one of them meant both."""
-    address, before = spec.get("clusterIP"), old.get("clusterIP")
-    if address != before and spec.get("clusterIPs") == old.get("clusterIPs"):
+    """clusterIP is the elder twin of clusterIPs[0]: who wrote or changed only that one meant both."""
+    address = spec.get("clusterIP")
+    if address != old.get("clusterIP") and spec.get("clusterIPs") == old.get("clusterIPs"):
         if address:
             spec["clusterIPs"] = [address]
         else:
             spec.pop("clusterIPs", None)
+    elif address and address != old.get("clusterIP") and not spec.get("clusterIPs"):
+        spec["clusterIPs"] = [address]
 
 
 def _keep(spec: Obj, old: Mapping[str, Any]) -> None:
     """What was allocated and is not mentioned stays: a manifest applied again changes no address."""
     if _needs_cluster_ip(spec) and _needs_cluster_ip(old):
-        if not spec.get("clusterIPs"):
-            spec["clusterIPs"] = [spec["clusterIP"]] if spec.get("clusterIP") else old.get("clusterIPs")
-        if not spec.get("clusterIP"):
-            spec["clusterIP"] = (spec["clusterIPs"] or [old.get("clusterIP")])[0]
-        if not spec["clusterIPs"]:
-            del spec["clusterIPs"]
+        if not spec.get("clusterIP") and old.get("clusterIP"):
+            spec["clusterIP"] = old["clusterIP"]
+        if (
+            not spec.get("clusterIPs")
+            and spec.get("clusterIP") == old.get("clusterIP")
+            and old.get("clusterIPs")
+        ):
+            spec["clusterIPs"] = old.get("clusterIPs")
     if _needs_node_port(spec) and _needs_node_port(old):
         before = {port.get("name", ""): port.get("nodePort") for port in old.get("ports") or ()}
         after = spec.get("ports") or ()
@@ -204,8 +225,10 @@ def _drop(spec: Obj, old: Mapping[str, Any]) -> None:
         and not _needs_cluster_ip(spec)
         and spec.get("clusterIP", "") in ("", old.get("clusterIP"))
     ):
-        for word in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-            spec.pop(word, None)
+        spec.pop("clusterIP", None)
+        for word in ("clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+            if spec.get(word) == old.get(word):
+                spec.pop(word, None)
     if _needs_node_port(old) and not _needs_node_port(spec):
         before = {port.get("nodePort") for port in old.get("ports") or ()}
         for port in spec.get("ports") or ():
@@ -236,58 +259,36 @@ class _Allocation:
         self.own_ports = set(ports_of(old) if old else ())
         self.seed = zlib.crc32("/".join(self.who).encode())
 
-    def cluster_ip(self, family: str) -> None:
+    def cluster_ips(self) -> None:
+        """One address for each family of the Service; those that an update has no word about stay."""
         spec = self.spec
-        self.check_families()
-        family = (spec.get("ipFamilies") or [family])[0]
-        asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
-        before = self.old.get("clusterIP", "") if _needs_cluster_ip(self.old) else ""
-        if before and asked != before:
-            raise self.invalid("spec.clusterIPs[0]", [asked], "may not change once set")
-        if asked != before or not asked:
-            if asked and asked != HEADLESS:
-                asked = self.claim(asked, family)
-            elif not asked:
-                asked = self.next_address(family)
-        spec["clusterIP"] = asked
-        spec["clusterIPs"] = [asked, *(spec.get("clusterIPs") or ())[1:]]
-        spec.setdefault("ipFamilies", [family])
-        spec.setdefault("ipFamilyPolicy", "SingleStack")
-
-    def check_families(self) -> None:
-        """Whether the cluster has the families that are asked for. A headless Service without selector has
-        its addresses from elsewhere and may be of any."""
-        spec, there = self.spec, self.ranges.networks
-        if spec.get("clusterIP") == HEADLESS and not spec.get("selector"):
+        problems = families.choose(spec, self.old, list(self.ranges.networks))
+        if problems:
+            raise invalid("Service", self.who[1], problems)
+        addresses = list(spec.get("clusterIPs") or ())
+        if addresses == [HEADLESS]:
             return
-        if spec.get("ipFamilyPolicy") == "RequireDualStack" and len(there) < 2:
-            text = "this cluster is not configured for dual-stack services"
-            raise self.invalid("spec.ipFamilyPolicy", spec["ipFamilyPolicy"], text)
-        for index, family in enumerate(spec.get("ipFamilies") or ()):
-            if family not in there:
-                raise self.invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster")
+        before = self.old.get("clusterIPs") or ()
+        for index, family in enumerate(spec["ipFamilies"]):
+            if index >= len(addresses):
+                addresses.append(self.next_address(family))
+            elif addresses[index] not in before:
+                self.claim(addresses[index], family)
+        spec["clusterIP"], spec["clusterIPs"] = addresses[0], addresses
 
-    def claim(self, asked: str, family: str) -> str:
-        """The address a manifest asks for, or why it cannot have it."""
-        network = self.ranges.networks[family]
-        try:
-            address = ip_address(asked)
-        except (AddressValueError, ValueError):
-            raise self.invalid(
-                "spec.clusterIPs[0]",
-                asked,
-                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-            ) from None
-        problem = ""
+    def claim(self, asked: str, family: str) -> None:
+        """The address a manifest asks for: raises when it cannot have it."""
+        network, address = self.ranges.networks[family], ip_address(asked)
         if address not in network or address in (network[0], network[-1]):
             problem = (
                 f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {network}"
             )
-        elif not self.free(str(address)):
+        elif not self.free(asked):
             problem = "provided IP is already allocated"
-        if problem:
-            raise self.invalid("spec.clusterIPs", [asked], f"failed to allocate IP {asked}: {problem}")
-        return str(address)
+        else:
+            return
+        told = f"failed to allocate IP {asked}: {problem}"
+        raise self.invalid("spec.clusterIPs", self.spec["clusterIPs"], told)
 
     def free(self, address: str) -> bool:
         if self.ranges.reserved.get(address, self.who) != self.who:

@@ -61,6 +61,7 @@ def has_endpoints(service: Obj) -> bool:
 
 
 def family_of(service: Obj) -> str:
+    """The primary one."""
     return str((service["spec"].get("ipFamilies") or ["IPv4"])[0])
 
 

@@ -1,4 +1,4 @@
-"""Services with a selector -> EndpointSlices, with as few changes of slices as possible.
+"""Services with a selector -> EndpointSlices of each of their families, with few changes of slices.
 
 Pods with equal ports share slices of at most 100 endpoints. An endpoint stays in the slice it is in;
 a pod that goes or changes touches one slice, a new one goes where there is room, preferring a slice
@@ -45,10 +45,11 @@ def reconcile(view: View, ref: Ref) -> list[Change]:
     if objects.is_deleting(service) or not has_endpoints(service):
         return []
     changes: list[Change] = []
-    family = family_of(service)
-    kept = [one for one in mine if one["addressType"] == family]
-    changes += _of_family(view, service, family, kept)
-    changes += [delete(one) for one in mine if one["addressType"] != family]
+    families = service["spec"].get("ipFamilies") or [family_of(service)]
+    for family in families:
+        kept = [one for one in mine if one["addressType"] == family]
+        changes += _of_family(view, service, family, kept)
+    changes += [delete(one) for one in mine if one["addressType"] not in families]
     return changes
 
 

@@ -15,13 +15,15 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from controller.api import objects
 from controller.api.objects import Obj
-from controller.api.wiring import ANNOTATION, CLOUD_LEASE, LOAD_BALANCER_NET
+from controller.api.wiring import ANNOTATION, CLOUD_LEASE, RANGES
 from controller.managers.view import Change, Record, Ref, Update, View
 
 COMPONENT = "service-controller"
 """As the loop is called upstream, where its Events are concerned."""
 FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
-POOLS: Mapping[str, IPv4Network | IPv6Network] = {"IPv4": LOAD_BALANCER_NET}
+POOLS: Mapping[str, IPv4Network | IPv6Network] = {
+    family: ranges.load_balancers for family, ranges in RANGES.items()
+}
 
 
 def reconcile(view: View, ref: Ref) -> list[Change]:
@@ -90,14 +92,16 @@ def _ensure(view: View, service: Obj) -> list[Change]:
         address for one in view.list("Service") if objects.key(one) != objects.key(service)
         for address in held(one)
     }  # fmt: skip
-    found: list[str] = []
-    problem = ""
-    for family in service["spec"].get("ipFamilies") or ("IPv4",):
-        if family in POOLS:
-            address, problem = _choose(service, POOLS[family], others)
-            found += [address] if address else []
-    if problem:
-        text = f"Error syncing load balancer: failed to ensure load balancer: {problem}"
+    families = service["spec"].get("ipFamilies") or ["IPv4"]
+    asked = str(service["spec"].get("loadBalancerIP") or "")
+    of_asked = next((family for family in families if asked and _is_in(asked, POOLS[family])), families[0])
+    chosen = [
+        _choose(service, POOLS[family], others, asked if family == of_asked else "") for family in families
+    ]
+    found = [address for address, _ in chosen if address]
+    problems = [problem for _, problem in chosen if problem]
+    if problems:
+        text = f"Error syncing load balancer: failed to ensure load balancer: {'; '.join(problems)}"
         return [_record(service, "SyncLoadBalancerFailed", text, type="Warning")]
     if found == ingress(service):
         return []
@@ -105,18 +109,20 @@ def _ensure(view: View, service: Obj) -> list[Change]:
     return [_with_ingress(service, found), ensured]
 
 
-def _choose(service: Obj, pool: IPv4Network | IPv6Network, others: set[str]) -> tuple[str, str]:
+def _is_in(text: str, pool: IPv4Network | IPv6Network) -> bool:
+    try:
+        return ip_address(text) in pool
+    except ValueError:
+        return False  # the API takes any text there, as upstream's does
+
+
+def _choose(service: Obj, pool: IPv4Network | IPv6Network, others: set[str], asked: str) -> tuple[str, str]:
     """(address, "") or ("", why there is none). What the Service holds it keeps, unless it asks for another.
 
     Without a wish the address follows from the Service's name, so that a lab gives the same on every run.
     """
-    asked = str(service["spec"].get("loadBalancerIP") or "")
     if asked:
-        try:
-            inside = ip_address(asked) in pool
-        except ValueError:
-            inside = False  # the API takes any text there, as upstream's does
-        if not inside:
+        if not _is_in(asked, pool):
             return "", f"requested IP {asked} is not in the pool {pool}"
         return ("", f"requested IP {asked} is already allocated") if asked in others else (asked, "")
     for address in ingress(service):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from controller.api import objects
 from controller.api.objects import Obj
-from controller.api.wiring import API_PORT, CONTROL_PLANE, DATAPATH_ID, MIRROR, node_address
+from controller.api.wiring import API_PORT, CONTROL_PLANE, DATAPATH_ID, MIRROR, node_address, node_addresses
 from controller.managers.times import stamp
 from controller.managers.view import Change, Create, Ref, Update, View, delete
 
@@ -35,7 +35,7 @@ def reconcile(view: View, ref: Ref) -> list[Change]:
             changes.append(Create(_pod(program, node)))
         elif objects.is_deleting(there):
             changes.append(delete(there, grace=0))
-        elif objects.status(there).get("podIP") != node_address(node):
+        elif _addresses(there) != node_addresses(node):
             changes.append(Update({**there, "status": _status(view, there, node)}, "status"))
     return changes
 
@@ -44,7 +44,7 @@ def refs(view: View, old: Obj | None, new: Obj | None) -> Iterable[Ref]:
     obj = new or old
     assert obj is not None
     if obj["kind"] == "Node":
-        if old is None or new is None or node_address(old) != node_address(new):
+        if old is None or new is None or node_addresses(old) != node_addresses(new):
             yield objects.key(obj)
     elif objects.annotation(obj, MIRROR) is not None and objects.namespace(obj) == NAMESPACE:
         yield Ref("Node", "", obj["spec"].get("nodeName", ""))
@@ -90,16 +90,21 @@ def _pod(program: str, node: Obj) -> Obj:
     }
 
 
+def _addresses(pod: Obj) -> list[str]:
+    return [entry["ip"] for entry in objects.status(pod).get("podIPs") or ()]
+
+
 def _status(view: View, pod: Obj, node: Obj) -> Obj:
-    address, now = node_address(node), stamp(view.now)
+    now, address = stamp(view.now), node_address(node)
+    addresses = [{"ip": one} for one in node_addresses(node)]
     (container,) = pod["spec"]["containers"]
     since = objects.status(pod).get("startTime") or now
     return {
         "phase": "Running",
         "hostIP": address,
-        "hostIPs": [{"ip": address}],
+        "hostIPs": addresses,
         "podIP": address,
-        "podIPs": [{"ip": address}],
+        "podIPs": addresses,
         "startTime": since,
         "qosClass": "BestEffort",
         "conditions": [{"type": kind, "status": "True", "lastTransitionTime": since} for kind in _CONDITIONS],

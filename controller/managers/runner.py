@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,10 +53,11 @@ class Runner:
         now: Callable[[], datetime] = _utc_now,
         clock: Callable[[], float] = time.monotonic,
         fatal: Callable[[BaseException], None] = _end_process,
+        families: Sequence[str] = ("IPv4",),
     ) -> None:
         self._registry, self._store = registry, registry.store
         self._progress, self._now, self._clock, self._fatal = progress, now, clock, fatal
-        self.view = View()
+        self.view = View(families=families)
         self.work = Work()
         self._correlator = Correlator()
         self._events: deque[Event] = deque()
@@ -220,8 +221,10 @@ class Runner:
             self._drain()
 
 
-def start(registry: Registry, report: Callable[[str, int], None]) -> Runner:
+def start(
+    registry: Registry, report: Callable[[str, int], None], families: Sequence[str] = ("IPv4",)
+) -> Runner:
     """The managers of an API server, running; ``report(component, resourceVersion)`` tells progress."""
-    runner = Runner(registry, lambda version: report(COMPONENT, version))
+    runner = Runner(registry, lambda version: report(COMPONENT, version), families=families)
     runner.start()
     return runner

@@ -1,6 +1,6 @@
-"""The ServiceCIDR ``kubernetes``: the range that ClusterIPs are taken from, and whether a range is ready.
+"""The ServiceCIDR ``kubernetes``: the ranges that ClusterIPs are taken from, and whether one is ready.
 
-The lab takes addresses from this one range only; others are shown, and say that they are not used.
+The lab takes addresses from its own ranges only; others are shown, and say that they are not used.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from controller.api import objects
 from controller.api.objects import Obj
-from controller.api.wiring import SERVICE_NET
+from controller.api.wiring import RANGES
 from controller.managers.times import stamp
 from controller.managers.view import Change, Create, Ref, Update, View
 
@@ -20,11 +20,11 @@ NAME = "kubernetes"
 def reconcile(view: View, ref: Ref) -> list[Change]:
     found = view.get(*ref)
     if found is None:
-        return [Create(service_cidr())] if ref.name == NAME else []
-    used = found["spec"].get("cidrs") == [str(SERVICE_NET)]
+        return [Create(_service_cidr(view))] if ref.name == NAME else []
+    used = found["spec"].get("cidrs") == _cidrs(view)
     wanted = {"type": "Ready", "status": str(used), "reason": "" if used else "NotUsed",
               "message": "Kubernetes Service CIDR is ready" if used
-              else f"this lab takes ClusterIPs from {SERVICE_NET} only"}  # fmt: skip
+              else f"this lab takes ClusterIPs from {' and '.join(_cidrs(view))} only"}  # fmt: skip
     old = objects.condition(found, "Ready") or {}
     if objects.is_deleting(found) or all(old.get(word) == value for word, value in wanted.items()):
         return []
@@ -44,10 +44,14 @@ def refs(view: View, old: Obj | None, new: Obj | None) -> Iterable[Ref]:
         yield Ref("ServiceCIDR", "", NAME)
 
 
-def service_cidr() -> Obj:
+def _cidrs(view: View) -> list[str]:
+    return [str(RANGES[family].services) for family in view.families]
+
+
+def _service_cidr(view: View) -> Obj:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "ServiceCIDR",
         "metadata": {"name": NAME},
-        "spec": {"cidrs": [str(SERVICE_NET)]},
+        "spec": {"cidrs": _cidrs(view)},
     }

@@ -159,10 +159,14 @@ _NOTHING: Mapping[Any, Any] = {}
 
 
 class View:
-    """Every object of the cluster, read-only for loops. ``now`` is the only clock they have."""
+    """Every object of the cluster, read-only for loops. ``now`` is the only clock they have; ``families``
+    are those of the cluster, the primary one first."""
 
-    def __init__(self, objs: Iterable[Obj] = (), *, now: datetime | None = None) -> None:
+    def __init__(
+        self, objs: Iterable[Obj] = (), *, now: datetime | None = None, families: Iterable[str] = ("IPv4",)
+    ) -> None:
         self.now = now or datetime(2000, 1, 1, tzinfo=UTC)
+        self.families = tuple(families)
         self._objects: dict[str, dict[tuple[str, str], Obj]] = {}
         self._namespaces: dict[tuple[str, str], dict[str, Obj]] = {}
         self._indices: dict[tuple[str, str, str], dict[tuple[str, str], Obj]] = {}

@@ -16,7 +16,9 @@ from controller.api.objects import Obj
 from controller.api.patch import apply_patch
 from controller.api.registry import Registry
 from controller.api.store import Store
+from controller.api.wiring import FAMILIES_OF
 from controller.managers.allocations import Allocator
+from controller.managers.allocator import ranges_of
 from controller.managers.runner import Runner
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -95,13 +97,17 @@ def deployment(name: str = "web", mutation: Obj | None = None) -> Obj:
 class Cluster:
     """Store, registry and managers; time stands still until ``pass_time``."""
 
-    def __init__(self, *, nodes: int = 3) -> None:
+    def __init__(self, *, nodes: int = 3, ip_family: str = "ipv4") -> None:
+        self.families = FAMILIES_OF[ip_family]
         self.now = EPOCH
         self.seconds = 0.0
         self.store = Store()
         uids = itertools.count(1)
         self.registry = Registry(
-            self.store, allocate=Allocator(self.store), now=lambda: self.now, new_uid=lambda: f"u{next(uids)}"
+            self.store,
+            allocate=Allocator(self.store, ranges=ranges_of(ip_family)),
+            now=lambda: self.now,
+            new_uid=lambda: f"u{next(uids)}",
         )
         self.registry.ensure_system_namespaces()
         self.addresses = itertools.count(2)
@@ -113,7 +119,13 @@ class Cluster:
         def fail(error: BaseException) -> None:
             raise error
 
-        return Runner(self.registry, now=lambda: self.now, clock=lambda: self.seconds, fatal=fail)
+        return Runner(
+            self.registry,
+            now=lambda: self.now,
+            clock=lambda: self.seconds,
+            fatal=fail,
+            families=self.families,
+        )
 
     def settle(self) -> Cluster:
         self.managers.settle()
@@ -174,10 +186,11 @@ class Cluster:
         stamp = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
         others = [entry for entry in objects.status(one).get("conditions") or () if entry["type"] != "Ready"]
         entry = {"type": "Ready", "status": str(ready), "lastTransitionTime": stamp}
+        six = [{"ip": f"fd00:10:244::{address.rpartition('.')[2]}"}]
         status = {
             "phase": "Running",
             "podIP": address,
-            "podIPs": [{"ip": address}],
+            "podIPs": [{"ip": address}, *six][: len(self.families)],
             "conditions": [*others, entry],
         }
         self.registry.patch(

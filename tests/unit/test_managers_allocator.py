@@ -220,7 +220,10 @@ def test_leading_zeros_of_an_address_are_no_octal_number() -> None:
     ("spec", "text"),
     [
         ({"ipFamilies": ["IPv6"]}, r'spec.ipFamilies\[0\]: Invalid value: "IPv6": not configured'),
-        ({"ipFamilies": ["IPv4", "IPv6"]}, r"spec.ipFamilies\[1\].*not configured on this cluster"),
+        (
+            {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "PreferDualStack"},
+            r"spec.ipFamilies\[1\].*not configured on this cluster",
+        ),
         ({"ipFamilyPolicy": "RequireDualStack"}, "not configured for dual-stack services"),
     ],
 )
