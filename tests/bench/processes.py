@@ -6,6 +6,8 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
+from tests.bench.boxed import BenchError
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _NAMES = ("controller.api.server", "controller.kubeproxy.app", "topo.runtime", "ovs-vswitchd", "ovsdb-server")
 
@@ -24,3 +26,19 @@ def cpu_seconds() -> dict[str, float]:
         name = next((name for name in _NAMES if name in command), "lab (with kubelet)")
         used[name] += sum(map(int, fields[11:15])) / _TICKS
     return {name: round(seconds, 2) for name, seconds in used.items()}
+
+
+def peak_megabytes(name: str) -> float:
+    """The most resident memory (VmHWM) that the process with this in its command line has had."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            status = (entry / "status").read_text(encoding="utf-8")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if name in command:
+            line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+            return int(line.split()[1]) / 1000
+    raise BenchError(f"no process {name} runs")

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = {"a": ["s"], "b": ["s"], "c": ["Mbit/s", "Mbit/s"], "d": ["/s"], "e": ["ms", "ms"]}
+UNITS["f"] = ["x pod's", "x pod's", "s", "s", "ms", "MB"]
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
