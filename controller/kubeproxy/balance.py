@@ -16,10 +16,8 @@ from functools import cache
 from typing import NamedTuple
 
 SLOTS = 256
-MOST_ENDPOINTS = 1000
-"""In one group. Open vSwitch 3.1 describes a larger one (above 65,535 bytes) with a wrapped length, so that
-it cannot be read back; endpoints that sort after these get no connections."""
-MOST_BUCKETS = 2 * MOST_ENDPOINTS
+MOST_BUCKETS = 10_000
+"""For one Service port; when weights want more, all are divided."""
 DP_HASH_MOST = 32
 """Above this the give or take of one slot is more than an eighth: ``hash`` takes over."""
 

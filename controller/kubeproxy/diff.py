@@ -123,7 +123,7 @@ def _ordered(
     flows_gone: Iterable[FlowKey],
     groups_gone: Iterable[int],
 ) -> Iterator[Message]:
-    for group in sorted(groups, key=lambda g: g.group_id):
+    for group in sorted(groups, key=lambda g: (g.leads_to_groups, g.group_id)):
         yield from _whole_group(group, known=group.group_id in have.groups)
     yield from (AddFlow(flow) for flow in sorted(flows, key=lambda f: f.key))
     yield from (DeleteFlow(key) for key in sorted(flows_gone))

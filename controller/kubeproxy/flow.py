@@ -13,7 +13,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
-from controller.kubeproxy.actions import Action, Ct, GoTo, Resubmit
+from controller.kubeproxy.actions import Action, Ct, GoTo, Resubmit, ToGroup
 from controller.kubeproxy.fields import ETH_TYPE, FAMILIES, IP_PROTO, ORDER, Field, FieldMatch
 
 
@@ -191,6 +191,11 @@ class Group:
     buckets: tuple[Bucket, ...]
     cause: Cause
     local: bool = False
+
+    @property
+    def leads_to_groups(self) -> bool:
+        """Whether its buckets are groups: those must be there before it."""
+        return any(isinstance(action, ToGroup) for bucket in self.buckets[:1] for action in bucket.actions)
 
     @property
     def signature(self) -> tuple[int, ...]:

@@ -24,6 +24,11 @@ def local(name: ServicePortName) -> ServicePortName:
     return name._replace(protocol=f"{name.protocol}/local")
 
 
+def part(name: ServicePortName, turn: int) -> ServicePortName:
+    """The name of one part of a group that is too large for one."""
+    return name._replace(protocol=f"{name.protocol}/{turn}")
+
+
 class GroupIds:
     """The id of every name that is held."""
 

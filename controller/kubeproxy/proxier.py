@@ -12,15 +12,15 @@ from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from controller.api import wiring
-from controller.kubeproxy.balance import MOST_ENDPOINTS
 from controller.kubeproxy.flow import Changes, Desired, Flow, Group
 from controller.kubeproxy.flows_endpoint import flows_of_endpoint
 from controller.kubeproxy.flows_fragments import group_of_fragments
 from controller.kubeproxy.flows_node import flows_of_node
 from controller.kubeproxy.flows_pod import LocalPod, flows_of_pod
 from controller.kubeproxy.flows_scheduler import Scheduled
-from controller.kubeproxy.flows_service import after_choice, flows_of_service, flows_of_service_port, group_of
-from controller.kubeproxy.groupids import GroupIds, group_hash, local
+from controller.kubeproxy.flows_service import flows_of_service, flows_of_service_port
+from controller.kubeproxy.groupids import GroupIds, group_hash, local, part
+from controller.kubeproxy.groups import after_choice, groups_of
 from controller.kubeproxy.ledger import Ledger
 from controller.kubeproxy.node import Node, mac_among, read_node
 from controller.kubeproxy.schedulers import read_weight
@@ -63,6 +63,7 @@ class Proxier:
         self._endpoints_of: dict[ServicePortName, frozenset[EndpointKey]] = {}
         self._users: dict[EndpointKey, set[ServicePortName]] = defaultdict(set)
         self._group_ids = GroupIds(hash_of)
+        self._parts: dict[ServicePortName, int] = {}  # how many, of groups too large for one
         self._ledger = Ledger()
         self._ways: dict[ServicePortName, frozenset[Stale]] = {}  # of UDP ports alone
         self._stale: set[Stale] = set()
@@ -239,7 +240,7 @@ class Proxier:
             self._use(name, frozenset())
             self._set_ways(name, frozenset())
             for group_name in (name, local(name)):
-                self._moved(self._group_ids.remove(group_name))
+                self._group(group_name, ())
         _put(self._service_ports, key, all_ports or None)
         flows: list[Flow] = []
         groups: list[Group] = []
@@ -252,19 +253,15 @@ class Proxier:
             merged = merge(slices, node.family, self._weights)
             for port in ports:
                 found = merged.get((port.name.port, port.name.protocol), {})
-                chosen = categorize(found.values(), port, self.name, node.zone).most(MOST_ENDPOINTS)
+                chosen = categorize(found.values(), port, self.name, node.zone)
                 ids = self._group(port.name, chosen.cluster), self._group(local(port.name), chosen.local)
                 flows += flows_of_service_port(port, chosen, ids, node)
-                if chosen.cluster:
-                    groups.append(group_of(port, chosen.cluster, ids[0]))
-                if chosen.local:
-                    groups.append(group_of(port, chosen.local, ids[1], local=True))
-                if port.scheduler is not None and port.scheduler.reactive:
-                    for number, found_here in zip(ids, (chosen.cluster, chosen.local), strict=True):
-                        if number:
-                            then = after_choice(port)
-                            one = Scheduled(port.scheduler, found_here, then)
-                            self._scheduled.setdefault(key, {})[number] = one
+                for here, number in enumerate(ids):
+                    groups += self._groups(port, (chosen.cluster, chosen.local)[here], number, bool(here))
+                    if number and port.scheduler is not None and port.scheduler.reactive:
+                        endpoints = (chosen.cluster, chosen.local)[here]
+                        one = Scheduled(port.scheduler, endpoints, after_choice(port))
+                        self._scheduled.setdefault(key, {})[number] = one
                 self._set_ways(port.name, ways(port, chosen.all, node))
                 self._use(port.name, frozenset((e.address, e.port, port.name.protocol) for e in chosen.all))
         self._ledger.share(("service", key), flows, groups)
@@ -279,9 +276,32 @@ class Proxier:
         """The id of the group of these endpoints; 0, which no group has, when there are none."""
         if not endpoints:
             self._moved(self._group_ids.remove(name))
+            self._parts_are(name, 0)
             return 0
         self._moved(self._group_ids.add(name))
         return self._group_ids[name]
+
+    def _groups(
+        self, port: ServicePort, endpoints: Sequence[Endpoint], number: int, here: bool
+    ) -> list[Group]:
+        if not endpoints:
+            return []
+        name = local(port.name) if here else port.name
+
+        def part_id(turn: int) -> int:
+            self._moved(self._group_ids.add(part(name, turn)))
+            return self._group_ids[part(name, turn)]
+
+        groups = groups_of(port, endpoints, number, part_id, local=here)
+        self._parts_are(name, len(groups) - 1)
+        return groups
+
+    def _parts_are(self, name: ServicePortName, now: int) -> None:
+        """Forget the ids of a group's parts that are no more."""
+        for turn in range(now, self._parts.pop(name, 0)):
+            self._moved(self._group_ids.remove(part(name, turn)))
+        if now:
+            self._parts[name] = now
 
     def _moved(self, names: set[ServicePortName]) -> None:
         self._dirty_services.update((name.namespace, name.name) for name in names)

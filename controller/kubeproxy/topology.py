@@ -26,10 +26,6 @@ class Chosen:
     def all(self) -> set[Endpoint]:
         return {*self.cluster, *self.local}
 
-    def most(self, number: int) -> Chosen:
-        """At most so many of each."""
-        return Chosen(self.cluster[:number], self.local[:number], self.any)
-
 
 def usable(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
     """The ready ones; when none is, those that still serve while they terminate (KEP-1669)."""

@@ -12,9 +12,9 @@ from scapy.layers.l2 import Ether
 
 from controller.api import wiring
 from controller.kubeproxy import openflow
-from controller.kubeproxy.balance import MOST_ENDPOINTS
 from controller.kubeproxy.diff import AddGroup, Have, applied, diff, messages
 from controller.kubeproxy.flows_fragments import FRAGMENT_GROUP
+from controller.kubeproxy.groups import LARGEST_GROUP
 from controller.kubeproxy.pipeline import ENDPOINT_DNAT
 from controller.kubeproxy.proxier import Proxier
 from tests.kubeproxy_objects import (
@@ -25,6 +25,7 @@ from tests.kubeproxy_objects import (
     service_object,
     slice_object,
 )
+from tests.ovs.evenness import Spread
 from tests.ovs.switch import DummySwitch, OpenFlowSocket, SwitchError
 from tests.unit.test_kubeproxy_proxier import Event, histories, live
 
@@ -130,17 +131,35 @@ def test_a_bundle_with_one_bad_message_changes_nothing(bridge: OpenFlowSocket) -
     assert read_back(bridge) == whole
 
 
-def test_a_group_of_a_thousand_endpoints_is_whole_and_reaches_any_of_them(
-    bridge: OpenFlowSocket, switch: DummySwitch
+@pytest.mark.parametrize("count", [LARGEST_GROUP, LARGEST_GROUP + 1, 1000, 5000])
+def test_a_service_of_thousands_of_endpoints_is_whole_and_reaches_any_of_them(
+    bridge: OpenFlowSocket, switch: DummySwitch, count: int
 ) -> None:
-    proxier = proxier_with(remote(MOST_ENDPOINTS))
+    """More buckets than a message holds are inserted, more than a group can be described with are several."""
+    proxier = proxier_with(remote(count))
     have = bring(bridge, proxier)
-    (signature,) = (ids for group, ids in have.groups.items() if group != FRAGMENT_GROUP)
-    assert len(signature) == MOST_ENDPOINTS == 1000
+    groups = {number: ids for number, ids in have.groups.items() if number != FRAGMENT_GROUP}
+    parts = -(-count // LARGEST_GROUP)
+    assert len(groups) == (parts + 1 if parts > 1 else 1)
+    assert sum(map(len, groups.values())) == count + (parts if parts > 1 else 0)
     assert diff(have, proxier.desired()) == []
-    chosen = spread(switch, 300)
-    assert len(chosen) > 200
-    assert max(map(int, (a.split(".")[3] for a in chosen))) > 250
+    chosen = [int(IPv4Address(a)) - int(IPv4Address("10.244.2.2")) for a in spread(switch, 400)]
+    assert len(chosen) > 400 * 0.7
+    assert {place * 8 // count for place in chosen} == set(range(8))
+    assert bring(bridge, proxier_with(remote(3))).groups.keys() == {*proxier_groups(3), FRAGMENT_GROUP}
+
+
+def proxier_groups(count: int) -> set[int]:
+    return set(proxier_with(remote(count)).desired().groups) - {FRAGMENT_GROUP}
+
+
+def test_endpoints_in_several_groups_share_as_evenly(bridge: OpenFlowSocket, switch: DummySwitch) -> None:
+    bring(bridge, proxier_with(remote(2000)))
+    counts = spread(switch, 6000)
+    fifties = Counter(
+        (int(IPv4Address(a)) - int(IPv4Address("10.244.2.2"))) * 50 // 2000 for a in counts.elements()
+    )
+    assert Spread(tuple(fifties[n] for n in range(50))).p > 0.001
 
 
 def spread(switch: DummySwitch, connections: int) -> Counter[str]:

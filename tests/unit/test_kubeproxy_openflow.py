@@ -27,7 +27,7 @@ from controller.kubeproxy.diff import (
 from controller.kubeproxy.fields import IPV4, IPV4_SRC, IPV6, IPV6_DST, TCP, FieldMatch, proto
 from controller.kubeproxy.flow import Category, Cause, Desired, Flow, FlowKey, Group, PipelineError, Table
 from controller.kubeproxy.flows_affinity import flows_of_affinity
-from controller.kubeproxy.flows_service import group_of
+from controller.kubeproxy.groups import group_of
 from controller.kubeproxy.pipeline import (
     ENDPOINT_DNAT,
     L3_FORWARDING,
