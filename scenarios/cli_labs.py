@@ -48,7 +48,7 @@ def _up(options: argparse.Namespace) -> int:
     from topo import sandbox
 
     config = cluster_config(options)
-    manifests.read(options.manifests)  # before anything is started
+    manifests.read(options.manifests, ip_family=config.ip_family)  # before anything is started
     access = kubeconfig.Access()
     sandbox.enter(lambda: _stay(config, options.manifests, access), name=options.lab, detach=options.detach)
 

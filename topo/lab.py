@@ -179,7 +179,8 @@ class Lab:
         """Check every document of files, directories or objects; then apply them in order, or none."""
         held = [obj for kind in ("Service", "Namespace") for obj in self.client.list(kind)[0]]
         if all(isinstance(manifest, str | Path) for manifest in manifests):
-            found = read([manifest for manifest in manifests if isinstance(manifest, str | Path)], held)
+            files = [manifest for manifest in manifests if isinstance(manifest, str | Path)]
+            found = read(files, held, ip_family=self.config.ip_family)
         else:
             found = []
             for number, manifest in enumerate(manifests, 1):
@@ -187,7 +188,7 @@ class Lab:
                     found += load([manifest])
                 else:
                     found.append(Document(file=f"object {number}", number=1, obj=manifest))
-            check(found, held)
+            check(found, held, ip_family=self.config.ip_family)
         return [self.client.apply(document.obj) for document in found]
 
     def settle(self, timeout: float = 30) -> int:

@@ -31,10 +31,12 @@ def load(paths: Iterable[str | Path]) -> list[Document]:
     return found
 
 
-def read(paths: Iterable[str | Path], existing: Iterable[Obj] = ()) -> list[Document]:
+def read(
+    paths: Iterable[str | Path], existing: Iterable[Obj] = (), *, ip_family: str = "ipv4"
+) -> list[Document]:
     """``load`` and ``check`` as one: all problems of reading and of meaning in one ManifestError."""
     found, problems = documents.read(paths)
-    problems += _problems(found, existing)
+    problems += _problems(found, existing, ip_family)
     if problems:
         files = list(dict.fromkeys(problem.file for problem in problems))
         problems.sort(key=lambda problem: (files.index(problem.file), problem.document))
@@ -42,23 +44,24 @@ def read(paths: Iterable[str | Path], existing: Iterable[Obj] = ()) -> list[Docu
     return found
 
 
-def check(found: Sequence[Document], existing: Iterable[Obj] = ()) -> None:
+def check(found: Sequence[Document], existing: Iterable[Obj] = (), *, ip_family: str = "ipv4") -> None:
     """Raise one ManifestError with everything that is wrong with the documents as a set.
 
     ``existing``: what the cluster holds. Its Services' addresses and ports are taken into account
     and, if there are Namespaces in it, every document's namespace must exist or come before it.
+    ``ip_family``: the cluster's, ``ipv4`` or ``dual``.
     """
-    problems = list(_problems(found, existing))
+    problems = _problems(found, existing, ip_family)
     if problems:
         raise ManifestError.of(problems)
 
 
-def _problems(found: Sequence[Document], existing: Iterable[Obj]) -> list[ManifestError]:
-    from controller.managers.allocator import InUse, allocate_service  # the server's admission
+def _problems(found: Sequence[Document], existing: Iterable[Obj], ip_family: str) -> list[ManifestError]:
+    from controller.managers.allocator import InUse, allocate_service, ranges_of  # the server's admission
 
     held = list(existing)
     services = {key(obj): obj for obj in held if obj["kind"] == "Service"}
-    in_use = InUse(services.values())
+    in_use, ranges = InUse(services.values()), ranges_of(ip_family)
     spaces = {obj["metadata"]["name"] for obj in held if obj["kind"] == "Namespace"}
     spaces_known = bool(spaces)
     spaces.update(SYSTEM_NAMESPACES)
@@ -82,7 +85,7 @@ def _problems(found: Sequence[Document], existing: Iterable[Obj]) -> list[Manife
         if at.kind == "Service":
             old = services.get(at)
             try:
-                made = allocate_service(made, in_use, old=old)
+                made = allocate_service(made, in_use, old=old, ranges=ranges)
             except Invalid as error:
                 problems += _causes(document, error)
             else:

@@ -171,3 +171,10 @@ def test_a_namespace_must_exist_or_come_first(write: Write) -> None:
         manifests.check(manifests.load([write(settings + "---\n" + team)]), cluster)
     manifests.check(manifests.load([write(team + "---\n" + settings)]), cluster)
     manifests.check(manifests.load([write(settings)]))  # without a cluster nobody can know
+
+
+def test_what_families_a_service_may_ask_for_depends_on_the_clusters(write: Write) -> None:
+    path = write(one(spec="{ports: [{port: 80}], ipFamilyPolicy: RequireDualStack}"))
+    manifests.read([path], ip_family="dual")
+    reason = 'Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services'
+    assert told(path) == [(1, "Service web", "spec.ipFamilyPolicy", reason)]
