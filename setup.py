@@ -18,6 +18,7 @@ setup(
         "os-ken>=4.2,<5",
         "aiohttp>=3.9",
         "cryptography>=38",
+        "dnspython>=2.6",
         "PyYAML>=6",
         "scapy>=2.5",
         "rich>=13",

@@ -22,18 +22,31 @@ class Rule(NamedTuple):
     group: str
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
+    namespace: str = ""
+    account: str = ""
+    """Where it holds, and for whom: a service account's user name. "" is everywhere and everybody."""
 
 
 _READ = ("get", "list", "watch")
+DNS = User("kube-system", "coredns")
+"""Who the cluster's DNS server is."""
 RULES = (
     Rule("", ("services", "endpoints", "pods", "nodes", "namespaces"), _READ),
     Rule("discovery.k8s.io", ("endpointslices",), _READ),
+    Rule("", ("configmaps",), _READ, namespace=DNS.namespace, account=DNS.name),
 )
-"""What every service account may do, in every namespace."""
+"""What service accounts may do."""
+PROGRESS = "/podwire/v1/progress"
 EVERYBODY = ("/version", "/healthz", "/livez", "/readyz")
 """Paths that need no token."""
 AUTHENTICATED = ("/api", "/api/v1", "/apis", "/apis/discovery.k8s.io", "/apis/discovery.k8s.io/v1")
 """Paths that any token opens: which resources there are."""
+REVIEWS = (
+    "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+    "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+    "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+)
+"""Where anybody with a token may ask what they may do."""
 
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
@@ -44,9 +57,11 @@ def is_public(method: str, path: str) -> bool:
 
 def authorize(user: User, method: str, path: str, query: Mapping[str, str]) -> None:
     """Return when the table allows it; raise Forbidden in Kubernetes' words when not."""
-    if user == ADMIN:
+    if user == ADMIN or path in REVIEWS:
         return
     if method in ("GET", "HEAD") and path.rstrip("/") in AUTHENTICATED:
+        return
+    if method == "POST" and path == PROGRESS and user == DNS:
         return
     try:
         target = routes.parse_path(path)
@@ -66,6 +81,8 @@ def check(user: User, verb: str, target: Target) -> None:
             and target.kind.plural in rule.resources
             and not target.subresource
             and verb in rule.verbs
+            and rule.namespace in ("", target.namespace)
+            and rule.account in ("", user.name)
         ):
             return
     raise _denied(user, verb, target)

@@ -47,7 +47,8 @@ class Batch:
 class Informer:
     """Calls ``handler`` with batches from one thread until ``stop``.
 
-    ``fields`` and ``labels`` are selectors by kind. ``on_error`` gets the exception that ended the
+    ``fields`` and ``labels`` are selectors by kind, ``namespaces`` the one namespace of a kind that is
+    looked at. ``on_error`` gets the exception that ended the
     informer (by default: traceback on stderr). ``store`` holds the objects as delivered, by key;
     read it in the handler only.
     """
@@ -60,6 +61,7 @@ class Informer:
         *,
         fields: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        namespaces: Mapping[str, str] | None = None,
         on_error: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._client = client
@@ -67,7 +69,14 @@ class Informer:
         self._on_error = on_error or _complain
         self._condition = threading.Condition()
         self._readers = [
-            _Reader(self, kind, (labels or {}).get(kind, ""), (fields or {}).get(kind, "")) for kind in kinds
+            _Reader(
+                self,
+                kind,
+                (labels or {}).get(kind, ""),
+                (fields or {}).get(kind, ""),
+                (namespaces or {}).get(kind),
+            )
+            for kind in kinds
         ]
         self._waiting: list[Event] = []
         self._delivered = 0
@@ -159,13 +168,15 @@ class Informer:
 class _Reader:
     """Lists and watches one kind."""
 
-    def __init__(self, informer: Informer, kind: str, labels: str, fields: str) -> None:
+    def __init__(
+        self, informer: Informer, kind: str, labels: str, fields: str, namespace: str | None
+    ) -> None:
         self.kind = kind
         self.version = 0
         self.listed = False
         self.thread = threading.Thread(target=self._run, name=f"informer {kind}", daemon=True)
         self._informer = informer
-        self._labels, self._fields = labels, fields
+        self._labels, self._fields, self._namespace = labels, fields, namespace
         self._held: dict[Key, Obj] = {}
         self._stream: Stream | None = None
 
@@ -211,12 +222,14 @@ class _Reader:
         self._informer._took(self, events, int(version), again=True)
 
     def _client_list(self) -> tuple[list[Obj], str]:
-        return self._informer._client.list(self.kind, labels=self._labels, fields=self._fields)
+        return self._informer._client.list(
+            self.kind, self._namespace, labels=self._labels, fields=self._fields
+        )
 
     def _watch(self) -> None:
         stream = self._informer._client.watch(
-            self.kind, resource_version=str(self.version), labels=self._labels, fields=self._fields,
-            bookmarks=True,
+            self.kind, self._namespace, resource_version=str(self.version), labels=self._labels,
+            fields=self._fields, bookmarks=True,
         )  # fmt: skip
         self._stream = stream
         if self._informer._stopped:

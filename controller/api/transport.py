@@ -1,4 +1,4 @@
-"""HTTP over a Unix socket with the standard library alone: the client's one seam to the wire.
+"""HTTP with the standard library alone, over a Unix socket as a rule: the client's one seam to the wire.
 
 One connection a thread, kept open. A request on a connection the server has closed meanwhile (it was
 restarted) is sent again once when repeating it is harmless.
@@ -10,7 +10,7 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -38,7 +38,7 @@ class _Connection(http.client.HTTPConnection):
 class Stream:
     """The lines of a watch. ``close`` may be called from another thread and ends the iteration."""
 
-    def __init__(self, connection: _Connection, response: http.client.HTTPResponse) -> None:
+    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         self._connection = connection
         self._response = response
         self._closed = False
@@ -68,9 +68,18 @@ class Stream:
 class Transport:
     """Requests and answers as JSON; every answer that is not 2xx raises the ApiError it stands for."""
 
-    def __init__(self, path: str | Path, user_agent: str) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        user_agent: str,
+        *,
+        connection: Callable[[float | None], http.client.HTTPConnection] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """``connection`` makes one with a timeout; without it ``path`` is a Unix socket."""
         self.path = Path(path)
-        self._headers = {"User-Agent": user_agent, "Accept": "application/json"}
+        self._new = connection or (lambda timeout: _Connection(self.path, timeout))
+        self._headers = {"User-Agent": user_agent, "Accept": "application/json", **(headers or {})}
         self._local = threading.local()
 
     def request(
@@ -101,7 +110,7 @@ class Transport:
                     raise Unreachable(f"the API server at {self.path} went away during {method}") from None
             except OSError as error:
                 raise self._unreachable(error) from error
-        fresh = _Connection(self.path, timeout)
+        fresh = self._new(timeout)
         try:
             fresh.connect()
             return self._exchange(fresh, method, url, data, headers)
@@ -109,7 +118,12 @@ class Transport:
             raise self._unreachable(error) from error
 
     def _exchange(
-        self, connection: _Connection, method: str, url: str, data: bytes | None, headers: dict[str, str]
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        url: str,
+        data: bytes | None,
+        headers: dict[str, str],
     ) -> dict[str, Any]:
         self._local.connection = None
         try:
@@ -127,7 +141,7 @@ class Transport:
 
     def stream(self, path: str, query: dict[str, str]) -> Stream:
         """Open a watch; returns once the server has answered with its headers."""
-        connection = _Connection(self.path, None)
+        connection = self._new(None)
         try:
             connection.request("GET", f"{path}?{urlencode(query)}", headers=self._headers)
             response = connection.getresponse()

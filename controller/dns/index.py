@@ -149,6 +149,10 @@ class Index:
     def service(self, namespace: str, name: str) -> Service | None:
         return self._services.get((namespace, name))
 
+    def service_of(self, slice: Obj) -> Service | None:
+        """The Service an EndpointSlice belongs to."""
+        return self._services.get((namespace(slice), labels(slice).get(SERVICE_LABEL, "")))
+
     def endpoints(self, namespace: str, name: str) -> Iterator[Endpoint]:
         """Of all slices of a Service, in the slices' order by name."""
         held = self._slices.get((namespace, name)) or {}
