@@ -13,7 +13,7 @@ from typing import Any
 
 from controller.api import wiring
 from controller.kubeproxy.actions import Learn
-from controller.kubeproxy.fields import IPV4
+from controller.kubeproxy.fields import FAMILIES, IPV4, IPV6
 from controller.kubeproxy.flow import Category, Cause, Flow, FlowKey, cause_bits
 from controller.kubeproxy.pipeline import MARK_HAIRPIN, MARK_SNAT, TABLES_BY_ID, zones
 from controller.kubeproxy.proxier import Proxier
@@ -110,8 +110,12 @@ def _place(table: str) -> int:
 
 
 def _endpoint_name(address: object, port: int, protocol: str) -> str:
-    host = f"[{address}]" if ":" in str(address) else str(address)
-    return f"{host}:{port}/{protocol}"
+    return f"{_pair(address, port)}/{protocol}"
+
+
+def _pair(address: object, port: object) -> str:
+    """Address and port as they are written together."""
+    return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
 
 
 _ENTRY = re.compile(
@@ -143,7 +147,7 @@ class Connection:
 def explain_conntrack(text: str, services: Iterable[Obj], nodes: Iterable[Obj]) -> list[Connection]:
     """The entries of ``dpctl/dump-conntrack`` that are in a zone of one of these nodes."""
     zone_names: dict[int, tuple[str, str]] = {}
-    addresses = {str(wiring.NODE_PORT_VIRTUAL)}
+    addresses = {str(family.ranges.node_port_virtual) for family in FAMILIES.values()}
     for node in nodes:
         number = int(node["metadata"]["annotations"][wiring.DATAPATH_ID], 16)
         for zone, name in zip(zones(number), ("DNAT", "SNAT"), strict=True):
@@ -165,13 +169,13 @@ def _asked_for(
     found: dict[tuple[str, str], tuple[str, ServicePort]] = {}
     for service in services:
         name = "/".join(service_key(service))
-        for port in service_ports(service, IPV4):
+        for port in (p for family in FAMILIES.values() for p in service_ports(service, family)):
             protocol = port.name.protocol.lower()
-            found[protocol, f"{port.cluster_ip}:{port.port}"] = f"Service {name}", port
+            found[protocol, _pair(port.cluster_ip, port.port)] = f"Service {name}", port
             for address in addresses if port.node_port else ():
-                found[protocol, f"{address}:{port.node_port}"] = f"NodePort of Service {name}", port
+                found[protocol, _pair(address, port.node_port)] = f"NodePort of Service {name}", port
             for external in port.external_addresses:
-                found[protocol, f"{external}:{port.port}"] = f"external address of Service {name}", port
+                found[protocol, _pair(external, port.port)] = f"external address of Service {name}", port
     return found
 
 
@@ -182,19 +186,21 @@ def _connection(
     ports: Mapping[tuple[str, str], tuple[str, ServicePort]],
 ) -> Connection:
     orig, reply = _tuple(found["orig"]), _tuple(found["reply"])
-    client, asked = f"{orig['src']}:{orig.get('sport', '')}", f"{orig['dst']}:{orig.get('dport', '')}"
-    endpoint, seen_as = f"{reply['src']}:{reply.get('sport', '')}", f"{reply['dst']}:{reply.get('dport', '')}"
-    if "sport" not in orig:  # ICMP has no ports
+    if "sport" in orig:
+        client, asked = _pair(orig["src"], orig["sport"]), _pair(orig["dst"], orig["dport"])
+        endpoint, seen_as = _pair(reply["src"], reply["sport"]), _pair(reply["dst"], reply["dport"])
+    else:  # ICMP has no ports
         client, asked, endpoint, seen_as = orig["src"], orig["dst"], reply["src"], reply["dst"]
     protocol, mark = found["protocol"], int(found["mark"] or 0)
     service = ports.get((protocol, asked), ("", None))[0]
     node, name = zone
+    hairpin = (IPV6 if ":" in orig["dst"] else IPV4).ranges.hairpin_virtual
     if name == "SNAT":
         why = f"{client} leaves {node} as {seen_as}, so that replies return to {node}."
     elif service:
         why = f"{client} asked for {service} ({asked}); {node} chose {endpoint}"
         if mark & MARK_HAIRPIN.mask:
-            why += ", where it came from: it leaves as 169.254.0.253."
+            why += f", where it came from: it leaves as {hairpin}."
         else:
             why += (
                 " and gives it the node's address."

@@ -2,7 +2,8 @@
 
 ARP and neighbour discovery end here, whatever they say: no message of either goes from one port to
 another, so nobody can pass for another, announce a router or redirect. That includes router solicitations
-and multicast listener reports: there is one gateway, which every host knows, and no multicast.
+and multicast listener reports: there is one gateway, which every host knows, and no multicast. They are
+dropped by name: the kernel's conntrack leaves them untracked, where the userspace one calls them invalid.
 """
 
 from __future__ import annotations
