@@ -77,13 +77,7 @@ def proxy_urls(kit: Kit) -> None:
 )
 def internet(kit: Kit, family: str) -> None:
     """client1 stands for the internet: it knows nothing of pods, and its refusal must find the way back."""
-    client, host = kit.client(2), kit.outside()
-    target = str(host.ip)
-    if family == "IPv6":
-        found = host.run(["ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global"]).stdout.split()
-        assert found, "the world outside has no IPv6 address"
-        target = found[found.index("inet6") + 1].partition("/")[0]
-    kit.reach(client, f"{_url(target)}:9", "refused")
+    kit.reach(kit.client(2), f"{_url(kit.address('client1', family))}:9", "refused")
 
 
 def _url(address: str) -> str:
@@ -221,12 +215,14 @@ def service_families(kit: Kit, families: list[str] | None) -> None:
     many = "RequireDualStack" if families and len(families) == 2 else "SingleStack"
     spec: Obj = {"ipFamilies": families, "ipFamilyPolicy": many} if families else {}
     service = kit.service("families", **spec)
-    kit.pods("families", (1,))
+    pods, client = kit.pods("families", (1,)), kit.client(2)
     wanted = families or ["IPv4"]
     found = [f"IPv{ip_address(one).version}" for one in service["spec"]["clusterIPs"]]
     assert service["spec"]["ipFamilies"] == found == wanted, f"{service['spec']}"
     slices = kit.list("EndpointSlice", "kubernetes.io/service-name=families")
     assert {one["addressType"] for one in slices} == set(wanted)
+    for address in service["spec"]["clusterIPs"]:
+        kit.reach(client, f"{_url(address)}:80", pods)
 
 
 # -- zones: a has node1 and node2, b has node3 and node4, c has node5

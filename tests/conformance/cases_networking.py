@@ -36,13 +36,13 @@ def both(
 
 
 def world(kit: Kit, family: str, **spec: Any) -> tuple[Obj, set[str]]:
-    """A node-port Service for TCP and UDP over three pods, in one family."""
-    families = {} if family == "IPv4" else {"ipFamilyPolicy": "SingleStack", "ipFamilies": [family]}
-    service = kit.service(
-        "net", ports=[(80, "TCP"), (80, "UDP")], type=spec.pop("type", "NodePort"), **families, **spec
-    )
-    assert (":" in service["spec"]["clusterIP"]) == (family == "IPv6"), f"got {service['spec']['clusterIP']}"
+    """A node-port Service for TCP and UDP over three pods; of both families where the second is asked."""
+    service = kit.service("net", ports=[(80, "TCP"), (80, "UDP")], type="NodePort", **policy(family), **spec)
     return service, kit.pods("net", NODES)
+
+
+def policy(family: str) -> Obj:
+    return {"ipFamilyPolicy": "RequireDualStack"} if family == "IPv6" else {}
 
 
 def need_sctp(kit: Kit) -> None:
@@ -55,8 +55,8 @@ def need_sctp(kit: Kit) -> None:
         raise NotThere(f"SCTP in this kernel ({error.strerror})") from None
 
 
-def vip(service: Obj, protocol: str) -> str:
-    address = service["spec"]["clusterIP"]
+def vip(service: Obj, protocol: str, family: str = "IPv4") -> str:
+    address = dict(zip(service["spec"]["ipFamilies"], service["spec"]["clusterIPs"], strict=True))[family]
     return f"[{address}]:80/{protocol}" if ":" in address else f"{address}:80/{protocol}"
 
 
@@ -69,18 +69,18 @@ def to_service(kit: Kit, family: str, protocol: str, sender: str) -> None:
         raise NotThere("an SCTP server to answer in the pods")
     service, pods = world(kit, family)
     asks = kit.client(2) if sender == "pod" else "node1" if sender == "node" else "pod/net-1"
-    kit.reach(asks, vip(service, protocol), pods)
+    kit.reach(asks, vip(service, protocol, family), pods)
     for node in (1, 2):
-        kit.reach(asks, kit.node_port(service, node, protocol=protocol.upper()), pods)
+        kit.reach(asks, kit.node_port(service, node, protocol=protocol.upper(), family=family), pods)
 
 
 @both("should update endpoints", ("http", "udp"))
 def update_endpoints(kit: Kit, family: str, protocol: str) -> None:
     service, pods = world(kit, family)
     client = kit.client(2)
-    kit.reach(client, vip(service, protocol), pods)
+    kit.reach(client, vip(service, protocol, family), pods)
     kit.delete("Pod", "net-1")
-    kit.reach(client, vip(service, protocol), pods - {"net-1"})
+    kit.reach(client, vip(service, protocol, family), pods - {"net-1"})
 
 
 @case(SERVICES, "should update nodePort: http [Slow]", protocol="tcp")
@@ -99,7 +99,8 @@ def update_node_port(kit: Kit, protocol: str) -> None:
 def affinity(kit: Kit, family: str, protocol: str) -> None:
     service, _ = world(kit, family, sessionAffinity="ClientIP")
     client = kit.client(2)
-    for to in (vip(service, protocol), kit.node_port(service, 1, protocol=protocol.upper())):
+    at_node = kit.node_port(service, 1, protocol=protocol.upper(), family=family)
+    for to in (vip(service, protocol, family), at_node):
         met = {kit.ask(client, to).who for _ in range(15)}
         assert len(met) == 1, f"{client} to {to} met {sorted(met)}"
         assert met != {""}, f"nothing answered at {to}"
@@ -109,7 +110,7 @@ def affinity(kit: Kit, family: str, protocol: str) -> None:
 def large_requests(kit: Kit, family: str, protocol: str) -> None:
     service, _ = world(kit, family)
     client, text = kit.client(2), "4" * LARGE
-    target = kit.target(vip(service, protocol))
+    target = kit.target(vip(service, protocol, family))
     with connection(kit.host(client), target) as sock:
         answer = http(sock, f"/echo?msg={text}")[1] if protocol == "tcp" else datagram(sock, f"echo {text}")
     assert answer == text, f"{LARGE} bytes by {target}: {answer[:40]} ({len(answer)} bytes)"
@@ -117,15 +118,15 @@ def large_requests(kit: Kit, family: str, protocol: str) -> None:
 
 @both("should function for service endpoints using hostNetwork")
 def host_network_endpoints(kit: Kit, family: str) -> None:
-    families = {} if family == "IPv4" else {"ipFamilyPolicy": "SingleStack", "ipFamilies": [family]}
     ports = [{"name": p.lower(), "port": 80, "protocol": p, "targetPort": 10280} for p in ("TCP", "UDP")]
-    service = kit.service("host", ports=ports, type="NodePort", **families)
+    service = kit.service("host", ports=ports, type="NodePort", **policy(family))
     pods = kit.pods("host", NODES, port=10280, host_network=True)
     client = kit.client(2)
     for sender in (client, "node1"):
         for protocol in ("tcp", "udp"):
-            kit.reach(sender, vip(service, protocol), pods)
-            kit.reach(sender, kit.node_port(service, 1, protocol=protocol.upper()), pods)
+            kit.reach(sender, vip(service, protocol, family), pods)
+            at_node = kit.node_port(service, 1, protocol=protocol.upper(), family=family)
+            kit.reach(sender, at_node, pods)
 
 
 @case(SERVICES, "should function for multiple endpoint-Services with same selector")

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from controller.api.errors import ApiError, NotFound
 from controller.api.transport import Transport
+from controller.api.wiring import RANGES
 from tests.conformance.case import NotThere
 from tests.conformance.objects import Obj, agnhost, delayed, service_object
 from tests.conformance.traffic import Answer, Target, ask
@@ -30,7 +31,7 @@ from topo.lab_state import API
 
 MOST = 40
 """Connections until every endpoint must have answered one: two that share evenly miss one by 2^-39."""
-HAIRPIN = "169.254.0.253"
+HAIRPINS = frozenset(str(one.hairpin_virtual) for one in RANGES.values())
 T = TypeVar("T")
 _PACE = threading.Event()
 
@@ -214,13 +215,21 @@ class Kit:
             address = str(self.lab.host(host).ip) if host[:1].isalpha() and ":" not in host else host
         return Target(address=address, port=port or int(number), protocol=protocol)
 
-    def node_port(self, service: Obj, node: int | str = 1, *, protocol: str = "TCP") -> str:
-        """``node1:30123/tcp`` of a Service."""
+    def node_port(
+        self, service: Obj, node: int | str = 1, *, protocol: str = "TCP", family: str = "IPv4"
+    ) -> str:
+        """``node1:30123/tcp`` of a Service; by the node's IPv6 address, that is written out."""
         for port in service["spec"]["ports"]:
             if port.get("protocol", "TCP") == protocol:
                 where = f"node{node}" if isinstance(node, int) else node
+                if family == "IPv6":
+                    where = f"[{self.address(where, family)}]"
                 return f"{where}:{port['nodePort']}/{protocol.lower()}"
         raise AssertionError(f"no {protocol} port in {service['spec']['ports']}")
+
+    def address(self, word: str | HostHandle, family: str = "IPv4") -> str:
+        """The address that a host has in a family."""
+        return next(str(one) for one in self.host(word).ips if f"IPv{one.version}" == family)
 
     def ask(self, sender: str | HostHandle, to: str | Obj, **more: Any) -> Answer:
         """One connection; who answered goes by pod names, of hostNetwork pods too."""
@@ -266,7 +275,9 @@ class Kit:
     def _check_source(self, what: str, word: str, sender: str | HostHandle, answer: Answer) -> None:
         if word:
             words = [sender if one == "sender" else one for one in word.split(" or ")]
-            allowed = {HAIRPIN if one == "hairpin" else str(self.host(one).ip) for one in words}
+            allowed: set[str] = set()
+            for one in words:
+                allowed |= HAIRPINS if one == "hairpin" else {str(ip) for ip in self.host(one).ips}
             assert answer.source in allowed, (
                 f"{what}: {answer.who} saw {answer.source}, not {sorted(allowed)}"
             )

@@ -25,7 +25,7 @@ from tests.conformance.upstream import Upstream
 from topo.config import ClusterConfig
 from topo.lab import Lab
 
-CLUSTER = ClusterConfig(nodes=5, clients=1, zones=("a", "a", "b", "b", "c"), cloud=True)
+CLUSTER = ClusterConfig(nodes=5, clients=1, zones=("a", "a", "b", "b", "c"), cloud=True, ip_family="dual")
 """Five, because upstream's distribution cases want two zones of two nodes and one of one."""
 CASE_SECONDS = 30
 BUDGET = 180.0
