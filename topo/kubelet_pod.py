@@ -13,6 +13,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
+from controller.api.hostports import forwarded
 from controller.api.objects import Obj
 from topo.images.table import find
 from topo.kubelet_env import ConfigError, references
@@ -155,11 +156,8 @@ class PodWorker:
             try:
                 if not self.place.addresses:
                     self._take_address(self._ipam.allocate())
-                address = IPv4Address(self.place.address)
                 self._plugged = True
-                await self._machine.plug(
-                    PodPlug(name=self.host, node=self.place.node, address=address, interface=self._interface)
-                )
+                await self._machine.plug(self._as_plug(IPv4Address(self.place.address)))
                 return True
             except Exception as error:
                 text = f"Failed to create pod sandbox: {error}"
@@ -172,6 +170,10 @@ class PodWorker:
                 attempts += 1
                 await self._pause(min(self._machine.pace.retry * attempts, 30))
         return False
+
+    def _as_plug(self, address: IPv4Address) -> PodPlug:
+        plug = PodPlug(name=self.host, node=self.place.node, address=address, interface=self._interface)
+        return replace(plug, host_ports=forwarded(self.pod))
 
     def _take_address(self, address: IPv4Address) -> None:
         addresses = tuple(str(in_family(address, family)) for family in self._ipam.families)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
@@ -18,7 +18,9 @@ from typing import Any
 from mininet.net import Mininet
 from mininet.topo import Topo
 
+from controller.api.hostports import HostPort
 from controller.api.wiring import FABRIC_MAC, RANGES, mac_of
+from topo import host_ports
 from topo.links import QUIET, Workbench, set_sysctls, shape
 from topo.netns import Netns
 from topo.network_bridge import LabIntf, NodeBridge, Wire
@@ -44,6 +46,8 @@ class PodPlug:
     address: IPv4Address
     interface: str
     """The bridge port, 15 characters at most (NodePlan.pod_interface)."""
+    host_ports: tuple[HostPort, ...] = ()
+    """Ports of the node that lead here."""
 
 
 class ClusterTopo(Topo):  # type: ignore[misc]
@@ -152,7 +156,7 @@ class Network(Mininet):  # type: ignore[misc]
                     host = self.addHost(
                         pod.name, cls=PodHost, netns=netns, address=pod.address, node=pod.node,
                         interface=pod.interface, inside=self.inside, offload=self.plan.config.offload,
-                        families=self.plan.families,
+                        families=self.plan.families, host_ports=pod.host_ports,
                     )  # fmt: skip
                     made.append(pod.name)
                     self.addLink(
@@ -164,6 +168,7 @@ class Network(Mininet):  # type: ignore[misc]
                     args += ["--", "add-port", bridge, pod.interface]
                 if args:
                     self.ovs.vsctl(*args)
+                self._load_host_ports({pod.node for pod in pods if pod.host_ports})
             except BaseException:
                 self.unplug(made)
                 raise
@@ -189,6 +194,17 @@ class Network(Mininet):  # type: ignore[misc]
             self.nameToNode = {name: node for name, node in self.nameToNode.items() if name not in gone}
             for host in gone.values():
                 host.terminate()
+            self._load_host_ports(
+                {host.node for host in gone.values() if isinstance(host, PodHost) and host.host_ports}
+            )
+
+    def _load_host_ports(self, nodes: Iterable[str]) -> None:
+        """Have these nodes lead their own packets to the host ports of their pods as they are now."""
+        pods = [host for host in self.hosts if isinstance(host, PodHost) and host.host_ports]
+        for name in nodes:
+            forwards = [(pod.addresses, port) for pod in pods if pod.node == name for port in pod.host_ports]
+            host: NodeHost = self[name]
+            finish(load_rules(host.netns, host_ports.rules(host.addresses, forwards)))
 
     def readdress(self, name: str, new: IPv4Address) -> None:
         """A node gets another address: its interface, its rules, the fabric's routes. The Node object is
@@ -199,6 +215,7 @@ class Network(Mininet):  # type: ignore[misc]
             addresses = [in_family(new, family) for family in self.plan.families]
             finish(load_rules(host.netns, rules(addresses)))
             host.readdress(new)
+            self._load_host_ports([name])
             self[FABRIC].readdress(name, old, new)
 
     def forget_gateway(self) -> None:

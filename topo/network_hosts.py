@@ -14,6 +14,7 @@ from typing import Any
 
 from mininet.node import Host
 
+from controller.api.hostports import HostPort
 from controller.api.wiring import FABRIC_MAC, GATEWAY, RANGES, mac_of
 from topo.links import PROGRAMS, Workbench, quiet, set_sysctls
 from topo.netns import Netns
@@ -128,9 +129,10 @@ class PodHost(EndHost):
         node: str,
         interface: str,
         inside: Callable[[str], Sequence[str]],
+        host_ports: Sequence[HostPort] = (),
         **params: Any,
     ) -> None:
-        self.node, self.interface, self._inside = node, interface, inside
+        self.node, self.interface, self._inside, self.host_ports = node, interface, inside, host_ports
         super().__init__(name, **params)
 
     def enter_argv(self) -> list[str]:

@@ -12,9 +12,11 @@ from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from controller.api import wiring
+from controller.api.hostports import forwarded
 from controller.kubeproxy.flow import Changes, Desired, Flow, Group
 from controller.kubeproxy.flows_endpoint import flows_of_endpoint
 from controller.kubeproxy.flows_fragments import group_of_fragments
+from controller.kubeproxy.flows_hostport import flows_of_host_ports, ways_of_host_ports
 from controller.kubeproxy.flows_node import flows_of_node
 from controller.kubeproxy.flows_pod import LocalPod, flows_of_pod
 from controller.kubeproxy.flows_scheduler import Scheduled
@@ -66,6 +68,7 @@ class Proxier:
         self._parts: dict[ServicePortName, int] = {}  # how many, of groups too large for one
         self._ledger = Ledger()
         self._ways: dict[ServicePortName, frozenset[Stale]] = {}  # of UDP ports alone
+        self._host_ways: dict[Name, frozenset[Stale]] = {}  # of pods with UDP host ports
         self._stale: set[Stale] = set()
         self._weights: dict[Name, int] = {}  # of pods, where it is not 1
         self._scheduled: dict[Name, dict[int, Scheduled]] = {}
@@ -222,6 +225,8 @@ class Proxier:
         (self._portless.add if pod and ofport is None else self._portless.discard)(key)
         addresses = [ip_address(text) for text in _pod_ips(pod)] if pod else []
         its_mac = mac_among(addresses)
+        ports = forwarded(pod) if pod else ()
+        found: frozenset[Stale] = frozenset()
         if ofport is not None and its_mac is not None:
             for node in self._nodes:
                 for address in [a for a in addresses if isinstance(a, node.family.address)][:1]:
@@ -229,6 +234,9 @@ class Proxier:
                         namespace=key[0], name=key[1], address=address, mac=its_mac, ofport=ofport
                     )
                     flows += flows_of_pod(local, node)
+                    flows += flows_of_host_ports(ports, local, node)
+                    found |= ways_of_host_ports(ports, local, node)
+        self._set_host_ways(key, found)
         self._ledger.share(("pod", key), flows)
 
     def _recompute_service(self, key: Name) -> None:
@@ -265,6 +273,13 @@ class Proxier:
                 self._set_ways(port.name, ways(port, chosen.all, node))
                 self._use(port.name, frozenset((e.address, e.port, port.name.protocol) for e in chosen.all))
         self._ledger.share(("service", key), flows, groups)
+
+    def _set_host_ways(self, pod: Name, after: frozenset[Stale]) -> None:
+        """UDP by host ports: what led to the pod when it goes; when it comes, what led to the node itself."""
+        before = self._host_ways.pop(pod, frozenset())
+        if after:
+            self._host_ways[pod] = after
+        self._stale |= (before - after) | {Stale(way.zone, way.asked, way.port) for way in after - before}
 
     def _set_ways(self, name: ServicePortName, after: frozenset[Stale]) -> None:
         before = self._ways.pop(name, frozenset())

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from controller.api import objects
+from controller.api.hostports import host_ports
 from controller.api.objects import Obj
 from controller.managers.pods import by_name
 from controller.managers.times import stamp
@@ -94,13 +95,10 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _problem(view: View, pod: Obj, node: Obj) -> str:
     """Why a pod does not fit a node, in the scheduler's words; empty when it does."""
-    spec = pod["spec"]
-    if spec.get("hostNetwork") or _has_host_ports(pod):
-        wanted = set(_host_ports(pod))
-        taken = {
-            port for other in view.index("Pod", "node", objects.name(node)) for port in _host_ports(other)
-        }
-        if wanted & taken:
+    wanted = list(host_ports(pod))
+    if wanted:
+        others = view.index("Pod", "node", objects.name(node))
+        if any(port.collides(taken) for other in others for taken in host_ports(other) for port in wanted):
             return "node(s) didn't have free ports for the requested pod ports"
     if node["spec"].get("unschedulable") and not _tolerates(
         pod, {"key": _UNSCHEDULABLE, "effect": "NoSchedule"}
@@ -128,19 +126,6 @@ def untolerated(pod: Obj, node: Obj) -> str:
         if hard and not _tolerates(pod, taint):
             return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
     return ""
-
-
-def _has_host_ports(pod: Obj) -> bool:
-    return next(_host_ports(pod), None) is not None
-
-
-def _host_ports(pod: Obj) -> Iterator[tuple[str, int]]:
-    spec = pod["spec"]
-    for container in spec.get("containers") or ():
-        for port in container.get("ports") or ():
-            number = port.get("hostPort") or (port.get("containerPort") if spec.get("hostNetwork") else None)
-            if number:
-                yield port.get("protocol", "TCP"), number
 
 
 def _tolerates(pod: Obj, taint: Mapping[str, Any]) -> bool:

@@ -65,9 +65,19 @@ def scheduled(scheduler: str, *weights: str) -> list[Obj]:
     return [service, *pods, slice_object("web", [NODE_PORT], endpoints)]
 
 
+def with_host_ports(pod: Obj) -> Obj:
+    ports = [
+        {"containerPort": 8080, "hostPort": 80},
+        {"containerPort": 5353, "hostPort": 53, "hostIP": "192.168.49.2", "protocol": "UDP"},
+        {"containerPort": 9090, "hostPort": 81, "hostIP": "127.0.0.1"},
+    ]
+    return pod | {"spec": pod["spec"] | {"containers": [{"name": "main", "ports": ports}]}}
+
+
 CASES: dict[str, list[Obj]] = {
     "node": [],
     "pod": [pod_object("alice", "node1", "10.244.1.2", "node1-p2")],
+    "hostport": [with_host_ports(pod_object("alice", "node1", "10.244.1.2", "node1-p2"))],
     "clusterip": web(HTTP, LOCAL, REMOTE),
     "clusterip_three_endpoints": web(HTTP, LOCAL, REMOTE, THIRD),
     "clusterip_without_endpoints": web(HTTP),

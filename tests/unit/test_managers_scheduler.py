@@ -126,6 +126,25 @@ def test_two_pods_with_one_host_port_do_not_share_a_node() -> None:
     assert placed(cluster, "b") == "node1"
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ({"hostIP": "127.0.0.1"}, {"hostIP": "192.168.49.2"}, True),
+        ({"protocol": "TCP"}, {"protocol": "UDP"}, True),
+        ({"hostIP": "127.0.0.1"}, {}, False),
+        ({"hostIP": "0.0.0.0"}, {"hostIP": "127.0.0.1"}, False),
+        ({"hostIP": "127.0.0.1"}, {"hostIP": "127.0.0.1"}, False),
+    ],
+)
+def test_host_ports_collide_by_protocol_and_address(one: Obj, other: Obj, together: bool) -> None:
+    cluster = Cluster(nodes=1)
+    for name, more in (("a", one), ("b", other)):
+        port = {"containerPort": 80, "hostPort": 80, **more}
+        spec = {"spec": {"containers": [{"name": "main", "image": "a", "ports": [port]}]}}
+        cluster.apply(pod(name, {**FRESH, **spec}))
+    assert (placed(cluster, "a"), placed(cluster, "b")) == ("node1", "node1" if together else "")
+
+
 def test_a_waiting_pod_is_placed_when_a_node_is_uncordoned_or_added() -> None:
     cluster = place({}, node("node1", {"spec": {"unschedulable": True}}))
     cluster.patch("Node", "node1", {"spec": {"unschedulable": None}})
