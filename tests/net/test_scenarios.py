@@ -30,6 +30,7 @@ LESSONS = {
     "headless": 20,
     "default_services": 25,
     "dualstack": 38,
+    "port_forward": 18,
 }
 """With the number of checks each has at least."""
 INSIDE = ("default_services",)
