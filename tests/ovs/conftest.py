@@ -25,6 +25,14 @@ def switch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DummySwitch]:
         ovs.stop()
 
 
+@pytest.fixture(params=["IPv4", "IPv6"])
+def family(world: World, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A test that uses this runs in both families."""
+    world.family = str(request.param)
+    yield world.family
+    world.family = "IPv4"
+
+
 @pytest.fixture(scope="module")
 def world(switch: DummySwitch) -> World:
     """The cluster of ``tests.packets`` in both families, its flows installed."""

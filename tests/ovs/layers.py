@@ -57,7 +57,7 @@ def header(src: str, dst: str, number: int = 0) -> Any:
 def protocol_of(ip: Any) -> int:
     if ip.version == 4:
         return int(ip.proto)
-    return int(ip[IPv6ExtHdrFragment].nh if IPv6ExtHdrFragment in ip else ip.nh)
+    return int(ip.payload.nh if is_fragment(ip) else ip.nh)
 
 
 def hops_of(ip: Any) -> int:
@@ -101,17 +101,18 @@ def verify(ip: Any) -> None:
 
 
 def is_fragment(ip: Any) -> bool:
-    return IPv6ExtHdrFragment in ip if ip.version == 6 else bool(ip.flags.MF or ip.frag)
+    # Not "in ip": the packet that an error quotes may be one.
+    return bool(isinstance(ip.payload, IPv6ExtHdrFragment) if ip.version == 6 else ip.flags.MF or ip.frag)
 
 
 def offset_of(ip: Any) -> int:
     """Where in its datagram a fragment belongs, in bytes."""
-    return 8 * int(ip[IPv6ExtHdrFragment].offset if ip.version == 6 else ip.frag)
+    return 8 * int(ip.payload.offset if ip.version == 6 else ip.frag)
 
 
 def number_of(ip: Any) -> int:
     """What the fragments of one datagram have in common."""
-    return int(ip[IPv6ExtHdrFragment].id if ip.version == 6 else ip.id)
+    return int(ip.payload.id if ip.version == 6 else ip.id)
 
 
 def fragments(ip: Any) -> list[Any]:
@@ -130,8 +131,8 @@ def defragmented(pieces: list[Any]) -> Any | None:
     for piece in sorted(pieces, key=offset_of):
         if offset_of(piece) != len(data):
             return None
-        data += bytes(piece[IPv6ExtHdrFragment].payload if piece.version == 6 else piece.payload)
-        more = piece[IPv6ExtHdrFragment].m if piece.version == 6 else piece.flags.MF
+        data += bytes(piece.payload.payload if piece.version == 6 else piece.payload)
+        more = piece.payload.m if piece.version == 6 else piece.flags.MF
     if more:
         return None
     head = pieces[0]

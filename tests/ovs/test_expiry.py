@@ -12,6 +12,8 @@ from controller.kubeproxy.readback import learned
 from tests.ovs.switch import DummySwitch
 from tests.ovs.world import World
 
+in_both = pytest.mark.usefixtures("family")
+
 
 @pytest.fixture(autouse=True)
 def stopped(switch: DummySwitch) -> None:
@@ -20,6 +22,7 @@ def stopped(switch: DummySwitch) -> None:
     switch.flush_conntrack()
 
 
+@in_both
 def test_connections_that_expired_unswept_do_not_end_the_switch(switch: DummySwitch, world: World) -> None:
     """A null translation did: conntrack then met its own entry for the replies (about one round in ten)."""
     targets = [
@@ -52,6 +55,7 @@ def forget(world: World) -> None:
     world.sync()
 
 
+@in_both
 @pytest.mark.parametrize("sender", ["pod/bob", "node1", "pod/web-0"])
 @pytest.mark.parametrize(("to", "port"), [("svc/sticky", 80), ("node3", 30070), ("svc/stay", 80)])
 def test_a_client_stays_with_its_endpoint(world: World, sender: str, to: str, port: int) -> None:
@@ -59,6 +63,7 @@ def test_a_client_stays_with_its_endpoint(world: World, sender: str, to: str, po
         assert len(set(answers(world, to, port, range(10001, 10013), sender, protocol))) == 1
 
 
+@in_both
 def test_different_clients_of_a_node_may_have_different_endpoints(switch: DummySwitch, world: World) -> None:
     found = set()
     for turn in range(12):
@@ -67,6 +72,7 @@ def test_different_clients_of_a_node_may_have_different_endpoints(switch: DummyS
     assert found == {"web-0", "web-1"}
 
 
+@in_both
 def test_each_connection_renews_the_time_and_without_one_it_ends(switch: DummySwitch, world: World) -> None:
     forget(world)
     (first,) = answers(world, "svc/sticky", 80, range(10001, 10002))
@@ -80,6 +86,7 @@ def test_each_connection_renews_the_time_and_without_one_it_ends(switch: DummySw
     assert after == {"web-0", "web-1"}
 
 
+@in_both
 def test_a_timeout_longer_than_a_flow_can_have_lasts_as_long_as_the_endpoint(
     switch: DummySwitch, world: World
 ) -> None:
@@ -89,6 +96,7 @@ def test_a_timeout_longer_than_a_flow_can_have_lasts_as_long_as_the_endpoint(
         assert answers(world, "svc/stay", 80, range(port, port + 1)) == [first]
 
 
+@in_both
 @pytest.mark.parametrize("to", ["svc/sticky", "svc/stay"])
 def test_a_client_leaves_an_endpoint_that_goes_and_keeps_the_other(world: World, to: str) -> None:
     (first,) = set(answers(world, to, 80, range(10001, 10005)))
@@ -105,6 +113,7 @@ def test_a_client_leaves_an_endpoint_that_goes_and_keeps_the_other(world: World,
     assert set(answers(world, to, 80, range(10010, 10020))) == {other}
 
 
+@in_both
 def test_affinity_taken_away_and_given_back_is_obeyed(world: World) -> None:
     service = world.objects["Service", "sticky"]
     without = service | {"spec": {k: v for k, v in service["spec"].items() if not k.startswith("session")}}
@@ -116,6 +125,7 @@ def test_affinity_taken_away_and_given_back_is_obeyed(world: World) -> None:
     assert len(set(answers(world, "svc/sticky", 80, range(10021, 10041)))) == 1
 
 
+@in_both
 def test_what_was_learned_is_not_taken_for_left_over(switch: DummySwitch, world: World) -> None:
     forget(world)
     answers(world, "svc/sticky", 80, range(10001, 10002))

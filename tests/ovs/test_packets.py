@@ -51,8 +51,9 @@ def check(world: World, row: Row, family: str, size: int = 0) -> None:
         assert outcome.source == source_of(world, row, outcome.by, family)
 
 
-def source_of(world: World, row: Row, answered_by: str, family: str = "IPv4") -> str:
+def source_of(world: World, row: Row, answered_by: str, family: str = "") -> str:
     """The address that the pod which answered must have seen."""
+    family = family or world.family
     itself = row.sender == f"pod/{answered_by}"
     if row.source == "hairpin" or (row.source == "sender or hairpin" and itself):
         return str(wiring.RANGES[family].hairpin_virtual)

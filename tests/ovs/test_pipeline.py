@@ -34,11 +34,6 @@ def fresh(world: World) -> None:
     world.trace.clear()
 
 
-@pytest.fixture(params=["IPv4", "IPv6"])
-def family(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 def udp(world: World, family: str, sender: str, to: str, port: int) -> Outcome:
     """Always from one client port."""
     return world.connect(sender, to, port, "udp", 10001, family=family)

@@ -5,25 +5,28 @@ from __future__ import annotations
 import re
 
 import pytest
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import UDP
 from scapy.packet import Raw
 
 from controller.api import wiring
-from tests.ovs.world import CLIENT, NODES, World
+from tests.ovs.layers import header
+from tests.ovs.world import World
 
-NODE1 = NODES["node1"]
+pytestmark = pytest.mark.usefixtures("family")
 OWN = range(wiring.MASQUERADE_PORTS.stop, 1 << 16)
 
 
 def seen_ports(world: World) -> set[int]:
     """The source ports that node1's connections to the client have outside."""
-    pattern = rf"reply=\(src={CLIENT},dst={NODE1},sport=8080,dport=(\d+)\),zone=1003"
+    client, node1 = world.resolve("client1"), world.resolve("node1")
+    pattern = rf"reply=\(src={client},dst={node1},sport=8080,dport=(\d+)\),zone=1003"
     return {int(m[1]) for line in world.switch.conntrack() if (m := re.search(pattern, line))}
 
 
 def ask(world: World, sender: str, port: int) -> None:
     host = world.host(sender)
-    world.send(host, IP(src=host.address, dst=CLIENT) / UDP(sport=port, dport=8080) / Raw(b"who"))
+    ip = header(host.at(world.family), world.resolve("client1"))
+    world.send(host, ip / UDP(sport=port, dport=8080) / Raw(b"who"))
 
 
 def test_a_masqueraded_pod_keeps_its_port(world: World) -> None:
@@ -64,7 +67,7 @@ def test_node_and_pod_are_both_answered_on_ports_of_their_own(world: World, orde
         for sender in order:
             outcome = world.connect(sender, "client1", 8080, "udp", OWN.start + 1)
             assert outcome.kind == "answered"
-            assert outcome.source == NODE1
+            assert outcome.source == world.resolve("node1")
 
 
 @pytest.mark.parametrize("sender", ["pod/bob", "pod/alice", "client1"])

@@ -1,4 +1,7 @@
-"""UDP clients that keep their source port, while endpoints, Services and node ports come and go."""
+"""UDP clients that keep their source port, while endpoints, Services and node ports come and go.
+
+In both families; where IPv4 has localhost, IPv6 has the node's own address.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from tests.kubeproxy_objects import both
 from tests.ovs.world import Outcome, World
 
 Obj = dict[str, Any]
 PORT = 12345
+pytestmark = pytest.mark.usefixtures("family")
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +23,8 @@ def fresh(world: World) -> None:
 
 
 def ask(world: World, sender: str, to: str, port: int) -> Outcome:
+    if to == "localhost" and world.family == "IPv6":
+        to = sender
     return world.connect(sender, to, port, "udp", PORT)
 
 
@@ -89,7 +96,7 @@ def test_a_node_port_that_changed_is_refused_where_it_was(world: World) -> None:
 def test_a_client_that_asked_before_the_address_was_the_service_s_is_served(world: World) -> None:
     service = world.objects["Service", "far"]
     assert ask(world, "pod/bob", "192.0.2.99", 80).kind == "unreachable"
-    world.tell("MODIFIED", service | {"spec": service["spec"] | {"externalIPs": ["192.0.2.99"]}})
+    world.tell("MODIFIED", service | {"spec": service["spec"] | {"externalIPs": both("192.0.2.99")}})
     world.sync()
     assert ask(world, "pod/bob", "192.0.2.99", 80).by == "far-0"
     world.tell("MODIFIED", service)
@@ -98,7 +105,7 @@ def test_a_client_that_asked_before_the_address_was_the_service_s_is_served(worl
 
 def test_others_keep_their_connections(world: World) -> None:
     assert ask(world, "pod/alice", "svc/far", 80).by == "far-0"
-    entries = [line for line in world.switch.conntrack() if "10.96.0.52" in line]
+    entries = [line for line in world.switch.conntrack() if world.resolve("svc/far") in line]
     set_ready(world, "web-0", False)
     set_ready(world, "web-0", True)
     assert entries

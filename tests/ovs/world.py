@@ -66,6 +66,8 @@ class World:
         self.host_pods: dict[str, str] = {}
         self.owner: dict[str, Host] = {}
         self.port_of: dict[str, str] = {}
+        self.family = "IPv4"
+        """Of the addresses that names stand for, where it is not said."""
         self.in_order: Callable[[list[Packet]], list[Packet]] = list
         """In which order fragments leave their sender."""
         self.objects: dict[tuple[str, str], Obj] = {}
@@ -160,8 +162,9 @@ class World:
             return self.nodes[self.host_pods[pod]] if pod in self.host_pods else self.pods[pod]
         return self.client if name == "client1" else self.nodes[name]
 
-    def resolve(self, target: str, family: str = "IPv4") -> str:
+    def resolve(self, target: str, family: str = "") -> str:
         """The address a row's HOST stands for, in this family."""
+        family = family or self.family
         kind, _, name = target.partition("/")
         place = 0 if family == "IPv4" else 1
         if kind in ("svc", "ext", "lb"):
@@ -175,8 +178,10 @@ class World:
             return str(addresses[place])
         if target == "localhost":
             return "127.0.0.1"
-        if target[0].isdigit() or ":" in target:
+        if ":" in target:
             return target.strip("[]")
+        if target[0].isdigit():
+            return target if family == "IPv4" else in_ipv6(target)
         return self.host(target).at(family)
 
     def send(self, host: Host, packet: Packet) -> list[Packet]:
@@ -257,11 +262,12 @@ class World:
         protocol: str,
         source_port: int,
         size: int = 0,
-        family: str = "IPv4",
+        family: str = "",
     ) -> Outcome:
         """Open a connection, ask who answers, and say what came of it.
 
-        ``size``: of the datagram, and of the answer. ``family``: of the addresses that names stand for.
+        ``size``: of the datagram, and of the answer. ``family``: of the addresses that names stand for; an
+        IPv4 address that is written out means the IPv6 one beside it, too.
         """
         target, _, via = target.partition("@")
         host, address = self.host(sender), self.resolve(target, family)
