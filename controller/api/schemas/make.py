@@ -2,8 +2,9 @@
 
     python -m controller.api.schemas.make [KUBERNETES_VERSION]
 
-Keeps the definitions that the kinds of ``controller.api.kinds`` reach, without descriptions, and with
-the patch strategies and list keys a strategic merge needs. Nothing at run time imports this.
+Keeps the definitions that the kinds of ``controller.api.kinds`` reach, with the patch strategies and list
+keys a strategic merge needs; the descriptions go to ``descriptions.json``, which only `kubectl explain`
+needs. Nothing at run time imports this.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from controller.api.kinds import KINDS
 
 _VERSION = "v1.33.0"
 _OUT = Path(__file__).with_name("definitions.json")
+_TEXTS = Path(__file__).with_name("descriptions.json")
 _PREFIX = "#/$defs/"
 _KEPT = ("$ref", "type", "format", "items", "additionalProperties", "properties", "required",
          "x-kubernetes-patch-strategy", "x-kubernetes-patch-merge-key", "x-kubernetes-list-type",
@@ -47,6 +49,8 @@ def main(arguments: list[str]) -> int:
         "definitions": dict(sorted(definitions.items())),
     }
     _OUT.write_text(json.dumps(document, separators=(",", ":"), sort_keys=False) + "\n")
+    texts = {name: _descriptions(published[name]) for name in sorted(definitions)}
+    _TEXTS.write_text(json.dumps(texts, separators=(",", ":"), ensure_ascii=False) + "\n")
     print(f"{_OUT}: {len(definitions)} definitions, {_OUT.stat().st_size} bytes")
     return 0
 
@@ -59,6 +63,14 @@ def _published(version: str) -> dict[str, Any]:
     path = root / "kubernetes-json-schema" / f"{version}-local" / "_definitions.json"
     definitions: dict[str, Any] = json.loads(path.read_text())["$defs"]
     return definitions
+
+
+def _descriptions(schema: dict[str, Any]) -> dict[str, str]:
+    """Field -> its text; the definition's own under the empty name."""
+    found = {"": schema.get("description", "")}
+    for word, inner in (schema.get("properties") or {}).items():
+        found[word] = inner.get("description", "")
+    return {word: text for word, text in found.items() if text}
 
 
 def _pruned(name: str, schema: dict[str, Any], waiting: list[str]) -> dict[str, Any]:
