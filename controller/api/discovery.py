@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+from controller.api.history import encode
 from controller.api.kinds import GROUP_VERSIONS, KINDS, Kind
 
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
@@ -13,15 +15,70 @@ _VERSION = {
 }  # fmt: skip
 _SUBRESOURCE_VERBS = {
     "binding": ["create"],
+    "eviction": ["create"],
     "finalize": ["update"],
     "proxy": ["create", "delete", "get", "patch", "update"],
     "token": ["create"],
 }
 
 
-def document(path: str) -> dict[str, Any] | str | None:
-    """The answer to a path outside the collections: JSON, plain text, or None when there is none."""
+_JSON = "application/json"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+"""Asked for by kubectl when it meets an unknown kind: there are none here."""
+
+
+def document(path: str, accept: str = "") -> tuple[bytes, str] | None:
+    """Body and content type for a path outside the collections, or None when it is none."""
     path = path.rstrip("/")
+    for version in ("v2", "v2beta1"):
+        shape = f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+        if path in ("/api", "/apis") and shape in accept:
+            return _aggregated(path == "/api", version), shape
+    found = _document(path)
+    if found is None:
+        return None
+    return (found.encode(), "text/plain") if isinstance(found, str) else (encode(found), _JSON)
+
+
+@cache
+def _aggregated(core: bool, version: str) -> bytes:
+    """Aggregated discovery (KEP-3352): every group of one prefix with all its resources at once."""
+    items = []
+    for group in dict.fromkeys(group for group, _ in GROUP_VERSIONS if bool(group) is not core):
+        versions = [
+            {"version": number, "freshness": "Current", "resources": _discovered(group, number)}
+            for name, number in GROUP_VERSIONS if name == group
+        ]  # fmt: skip
+        items.append({"metadata": {"name": group, "creationTimestamp": None}, "versions": versions})
+    return encode({
+        "kind": "APIGroupDiscoveryList", "apiVersion": f"apidiscovery.k8s.io/{version}", "metadata": {},
+        "items": items,
+    })  # fmt: skip
+
+
+def _discovered(group: str, version: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for entry in _resources(group, version)["resources"]:
+        answers = {"group": group, "version": version}
+        answers |= {word: entry[word] for word in ("group", "version", "kind") if word in entry}
+        name, _, subresource = entry["name"].partition("/")
+        if subresource:
+            told = {"subresource": subresource, "responseKind": answers, "verbs": entry["verbs"]}
+            found[-1].setdefault("subresources", []).append(told)
+            continue
+        made = {
+            "resource": name, "responseKind": answers, "verbs": entry["verbs"],
+            "scope": "Namespaced" if entry["namespaced"] else "Cluster",
+            "singularResource": entry["singularName"],
+        }  # fmt: skip
+        found.append(made | {word: entry[word] for word in ("shortNames", "categories") if word in entry})
+    return found
+
+
+def _document(path: str) -> dict[str, Any] | str | None:
+    if path == CRDS:
+        return {"kind": "CustomResourceDefinitionList", "apiVersion": "apiextensions.k8s.io/v1",
+                "metadata": {"resourceVersion": "1"}, "items": []}  # fmt: skip
     if path in ("/healthz", "/livez", "/readyz"):
         return "ok"
     if path == "/version":
@@ -77,6 +134,8 @@ def _entries(kind: Kind) -> list[dict[str, Any]]:
             entry |= {"kind": "Scale", "group": "autoscaling", "version": "v1"}
         if word == "binding":
             entry["kind"] = "Binding"
+        if word == "eviction":
+            entry |= {"kind": "Eviction", "group": "policy", "version": "v1"}
         if word == "proxy":
             entry["kind"] = f"{kind.kind}ProxyOptions"
         if word == "token":

@@ -16,6 +16,7 @@
     │   ├── Expired             410: list again
     │   ├── UnsupportedMediaType 415
     │   ├── Invalid             422: names every field that is wrong
+    │   ├── TooManyRequests     429: not now (an eviction that a disruption budget forbids)
     │   ├── ServiceUnavailable  503: whom a request was to be forwarded to does not answer
     │   └── Timeout             504
     ├── Unreachable             the API server does not answer (it is down, or was never started)
@@ -153,6 +154,10 @@ class Invalid(ApiError):
     """The object breaks a rule of its kind."""
 
     code, reason = 422, "Invalid"
+
+
+class TooManyRequests(ApiError):
+    code, reason = 429, "TooManyRequests"
 
 
 class ServiceUnavailable(ApiError):

@@ -1,7 +1,7 @@
 """Patches, as a table by content type. Pure functions of a document and a patch.
 
-``application/json-patch+json``, strategic merge and server-side apply get their row here when they
-are written; a content type without a row is answered with 415.
+A content type without a row is answered with 415. Server-side apply is no function of these two alone
+(``managed``), and the registry's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller.api.errors import BadRequest, UnsupportedMediaType
+from controller.api.objects import copy
+from controller.api.patch_strategic import strategic_merge
+from controller.api.status import INVALID, FieldError, invalid
 
 MERGE = "application/merge-patch+json"
 
@@ -34,14 +37,36 @@ def _merge(target: Mapping[str, Any], patch: Any) -> dict[str, Any]:
     return made
 
 
-PATCHES: Mapping[str, Callable[[Mapping[str, Any], Any], dict[str, Any]]] = {MERGE: _merge}
+def _json(target: Mapping[str, Any], patch: Any) -> dict[str, Any]:
+    """RFC 6902, by the library."""
+    import jsonpatch
+
+    if not isinstance(patch, list):
+        raise BadRequest("a JSON patch must be a list of operations")
+    try:
+        made: dict[str, Any] = jsonpatch.apply_patch(copy(dict(target)), patch)
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, ValueError) as error:
+        name = (target.get("metadata") or {}).get("name", "")
+        raise invalid(str(target.get("kind")), name, [FieldError("patch", INVALID, str(error), "")]) from None
+    if not isinstance(made, dict):
+        raise BadRequest("a JSON patch must leave an object")
+    return made
+
+
+PATCHES: Mapping[str, Callable[[Mapping[str, Any], Any], dict[str, Any]]] = {
+    MERGE: _merge,
+    "application/json-patch+json": _json,
+    "application/strategic-merge-patch+json": strategic_merge,
+}
 """Content type -> function of (document, patch)."""
+
+APPLY = "application/apply-patch+yaml"
 
 SHORT = {
     "merge": MERGE,
     "json": "application/json-patch+json",
     "strategic": "application/strategic-merge-patch+json",
-    "apply": "application/apply-patch+yaml",
+    "apply": APPLY,
 }
 """The words kubectl and the client use for content types."""
 
@@ -51,7 +76,7 @@ def apply_patch(content_type: str, target: Mapping[str, Any], patch: Any) -> dic
     try:
         function = PATCHES[content_type]
     except KeyError:
-        known = ", ".join(PATCHES)
+        known = ", ".join((*PATCHES, APPLY))
         raise UnsupportedMediaType(
             f'the body of the request was in an unknown format "{content_type}"'
             f" - accepted media types: {known}"

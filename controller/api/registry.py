@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.api import binding, deletion, names
+from controller.api import binding, deletion, managed, names
 from controller.api.defaults import set_defaults
 from controller.api.errors import BadRequest
 from controller.api.kinds import KINDS, Kind
@@ -106,9 +106,16 @@ class Registry:
     # -- create
 
     def create(
-        self, obj: Obj, *, namespace: str | None = None, dry_run: bool = False, unknown: Unknown = _ignore
+        self,
+        obj: Obj,
+        *,
+        namespace: str | None = None,
+        dry_run: bool = False,
+        unknown: Unknown = _ignore,
+        manager: str | None = "",
     ) -> Obj:
-        """Create an object; ``namespace`` is the one of the URL, which the object's must equal."""
+        """Create an object; ``namespace`` is the one of the URL, which the object's must equal. ``manager``
+        gets its fields (empty: nobody; None: managedFields are as given)."""
         row = kind_of(obj)
         made, report = decode(obj)
         if report.unknown:
@@ -133,6 +140,8 @@ class Registry:
             metadata["uid"] = self._new_uid()
             metadata["creationTimestamp"] = timestamp(self.now())
             metadata.pop("generation", None)
+            if manager is not None:
+                metadata.pop("managedFields", None)
             if row.kind in _COUNTED:
                 metadata["generation"] = 1
             if "status" in row.subresources and row.kind != "Node":
@@ -142,6 +151,8 @@ class Registry:
             if self.store.get(row.kind, metadata.get("namespace"), metadata["name"]) is not None:
                 raise already_exists(row.kind, metadata["name"])
             made = self._admit(row, made, None)
+            if manager:
+                managed.track(None, made, manager, "", timestamp(self.now()))
             return made if dry_run else self.store.create(made)
 
     def _place(self, row: Kind, metadata: Obj, namespace: str | None) -> None:
@@ -185,10 +196,16 @@ class Registry:
     # -- update
 
     def update(
-        self, obj: Obj, *, subresource: str = "", dry_run: bool = False, unknown: Unknown = _ignore
+        self,
+        obj: Obj,
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+        unknown: Unknown = _ignore,
+        manager: str | None = "",
     ) -> Obj:
         """Replace an object, or by subresource: its ``status``, a Namespace's finalizers (``finalize``),
-        a Pod's node (``binding``). A stale resourceVersion is 409."""
+        a Pod's node (``binding``). A stale resourceVersion is 409. ``manager`` as in ``create``."""
         row = kind_of(obj)
         made, report = decode(obj)
         if report.unknown:
@@ -203,7 +220,13 @@ class Registry:
             old = self.store.get(row.kind, metadata.get("namespace"), name)
             if old is None:
                 raise not_found(row.kind, name)
+            if manager is not None:
+                metadata.pop("managedFields", None)
+                if old["metadata"].get("managedFields"):
+                    metadata["managedFields"] = old["metadata"]["managedFields"]
             made = self._prepared(row, made, old, subresource, report.missing)
+            if manager:
+                managed.track(old, made, manager, subresource, timestamp(self.now()))
             if dry_run:
                 return made
             if deletion.is_finished(made):
@@ -247,13 +270,22 @@ class Registry:
             made["metadata"]["generation"] = int(before.get("generation") or 0) + 1
         return made
 
-    def scale(self, kind: str, namespace: str | None, name: str, scale: Obj, *, dry_run: bool = False) -> Obj:
+    def scale(
+        self,
+        kind: str,
+        namespace: str | None,
+        name: str,
+        scale: Obj,
+        *,
+        dry_run: bool = False,
+        manager: str = "",
+    ) -> Obj:
         """Set the replicas an ``autoscaling/v1 Scale`` asks for; answers the new Scale."""
         with self.store.lock:
             made = copy(self.get(kind, namespace, name))
             made.setdefault("spec", {})["replicas"] = from_scale(scale)
             made["metadata"]["resourceVersion"] = _metadata(scale).get("resourceVersion")
-            return to_scale(self.update(made, dry_run=dry_run))
+            return to_scale(self.update(made, dry_run=dry_run, manager=manager))
 
     # -- patch
 
@@ -268,6 +300,7 @@ class Registry:
         subresource: str = "",
         dry_run: bool = False,
         unknown: Unknown = _ignore,
+        manager: str = "",
     ) -> Obj:
         """Patch an object or a subresource; without a resourceVersion in the patch it never conflicts."""
         with self.store.lock:
@@ -277,10 +310,39 @@ class Registry:
                 if _metadata(made).get(word) != old["metadata"].get(word):
                     raise BadRequest(f"the {word} of the object does not match the {word} on the URL")
             if subresource == "scale":
-                return self.scale(kind, namespace, name, made, dry_run=dry_run)
+                return self.scale(kind, namespace, name, made, dry_run=dry_run, manager=manager)
             if (made.get("kind"), made.get("apiVersion")) != (old["kind"], old["apiVersion"]):
                 raise BadRequest("a patch cannot change apiVersion or kind")
-            return self.update(made, subresource=subresource, dry_run=dry_run, unknown=unknown)
+            return self.update(
+                made, subresource=subresource, dry_run=dry_run, unknown=unknown, manager=manager
+            )
+
+    def apply(
+        self,
+        obj: Obj,
+        *,
+        manager: str,
+        force: bool = False,
+        dry_run: bool = False,
+        unknown: Unknown = _ignore,
+    ) -> tuple[Obj, bool]:
+        """Server-side apply; the object as it is then, and whether it was created."""
+        wanted, report = decode(obj)
+        if report.unknown:
+            unknown(wanted, report.unknown)
+        metadata = _metadata(wanted)
+        if metadata.pop("managedFields", None):
+            raise BadRequest("metadata.managedFields must be nil")
+        now = timestamp(self.now())
+        with self.store.lock:
+            old = self.store.get(wanted["kind"], metadata.get("namespace"), metadata["name"])
+            if old is None:
+                made = managed.applied(None, wanted, manager, now)
+                return self.create(made, dry_run=dry_run, manager=None), True
+            if resource_version(wanted) not in (0, resource_version(old)):
+                raise conflict(wanted["kind"], metadata["name"])
+            made = managed.applied(old, wanted, manager, now, force=force)
+            return self.update(made, dry_run=dry_run, manager=None), False
 
     # -- delete
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.api.errors import ApiError, BadRequest, NotFound, UnsupportedMediaType
+from controller.api.errors import ApiError, BadRequest, NotFound
 from controller.api.kinds import BY_PATH, Kind
 from controller.api.status import status_of
 
@@ -86,11 +86,3 @@ def dry_run(query: Mapping[str, str]) -> bool:
     if value not in ("", "All"):
         raise BadRequest(f'dryRun: Unsupported value: "{value}": supported values: "All"')
     return bool(value)
-
-
-def unsupported_body(content_type: str) -> UnsupportedMediaType:
-    """415 for a body that is not JSON."""
-    return UnsupportedMediaType(
-        f'the body of the request was in an unknown format "{content_type}"'
-        " - accepted media types: application/json"
-    )

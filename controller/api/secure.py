@@ -171,8 +171,8 @@ class SecurePort:
             return tokens.ADMIN
         return tokens.verify(pki.token_key, token, self._store.get, time.time())
 
-    def admit(self, request: web.BaseRequest) -> None:
-        """Return when the request may go on; raise Unauthorized or Forbidden when not."""
+    def admit(self, request: web.BaseRequest) -> tokens.User:
+        """Who asks, when the request may go on; raise Unauthorized or Forbidden when not."""
         transport = request.transport
         local = transport.get_extra_info("sockname")[0] if transport else ""
         # On the loopback a page in the user's browser may ask too, by a name that leads there.
@@ -180,7 +180,7 @@ class SecurePort:
             raise access.wrong_host(request.headers.get("Host", ""))
         proxied = proxy.parse(request.raw_path.partition("?")[0])
         if proxied is None and access.is_public(request.method, request.path):
-            return
+            return tokens.NOBODY
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise tokens.unauthorized()
@@ -189,3 +189,4 @@ class SecurePort:
             access.check(user, "get", proxied.target)
         # The path as the server reads it: an encoded slash must not hide what is asked for
         access.authorize(user, request.method, request.path, request.query)
+        return user

@@ -24,6 +24,7 @@ from typing import Any
 
 from controller.api import proxy, routes, verbs
 from controller.api.aiohttp_web import web
+from controller.api.bodies import parse_json
 from controller.api.errors import ApiError, BadRequest, PodwireError
 from controller.api.forward import forward
 from controller.api.history import encode
@@ -32,7 +33,7 @@ from controller.api.registry import Registry, timestamp
 from controller.api.secure import Handler, SecureConfig, SecurePort
 from controller.api.status import status_for, status_of
 from controller.api.store import Store
-from controller.api.tokens import ISSUER, LIFE
+from controller.api.tokens import ADMIN, ISSUER, LIFE, User
 from controller.api.watch import Hub, watch_request
 from controller.api.wiring import API_PORT, FAMILIES_OF
 
@@ -92,8 +93,7 @@ class Server:
 
     async def _answer_secure(self, request: web.BaseRequest) -> web.StreamResponse:
         assert self._secure is not None
-        self._secure.admit(request)
-        return await self._answer(request)
+        return await self._answer(request, self._secure.admit(request))
 
     async def _or_status(self, answer: Handler, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -109,7 +109,7 @@ class Server:
             message = f"Internal error occurred: {type(error).__name__}: {error}"
             return _response(500, encode(status_of(500, "InternalError", message)))
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, user: User = ADMIN) -> web.StreamResponse:
         path, query = request.path, request.query
         if path.startswith("/podwire/v1/"):
             return await self._side_channel(request, path.removeprefix("/podwire/v1/"))
@@ -127,9 +127,16 @@ class Server:
             query=query,
             content_type=_content_type(request, body),
             body=body,
+            accept=request.headers.get("Accept", ""),
+            agent=request.headers.get("User-Agent", ""),
+            user=user,
         )
         answer = verbs.answer(self.registry, call)
-        return _response(answer.code, answer.body, content_type=answer.content_type, warnings=answer.warnings)
+        response = _response(
+            answer.code, answer.body, content_type=answer.content_type, warnings=answer.warnings
+        )
+        response.headers.update(answer.headers)
+        return response
 
     async def _proxy(self, request: web.BaseRequest, where: proxy.ProxyPath) -> web.StreamResponse:
         path, mark, query = request.raw_path.partition("?")
@@ -175,7 +182,8 @@ class Server:
 
     async def _watch(self, request: web.BaseRequest) -> web.StreamResponse:
         target = routes.parse_path(request.path)
-        wanted = watch_request(target.kind, target.namespace, target.name, request.query)
+        accept = request.headers.get("Accept", "")
+        wanted = watch_request(target.kind, target.namespace, target.name, request.query, accept)
         response = web.StreamResponse(headers={"Content-Type": _JSON})
         response.enable_chunked_encoding()
         async with contextlib.aclosing(self._hub.stream(wanted)) as chunks:
@@ -189,7 +197,7 @@ class Server:
 
     async def _side_channel(self, request: web.BaseRequest, word: str) -> web.StreamResponse:
         if word == "progress" and request.method == "POST":
-            report = verbs.parse_json(await _body(request))
+            report = parse_json(await _body(request))
             if not isinstance(report, dict) or not isinstance(report.get("resourceVersion"), int):
                 raise BadRequest('progress wants {"component": text, "resourceVersion": number}')
             self._report(str(report.get("component")), report["resourceVersion"])
@@ -208,7 +216,7 @@ class Server:
 
     async def _credentials(self, body: bytes) -> list[dict[str, str]]:
         """The service account's files for each of ``{"pods": [[namespace, name], ...]}``."""
-        asked = verbs.parse_json(body)
+        asked = parse_json(body)
         if not isinstance(asked, dict) or not isinstance(asked.get("pods"), list):
             raise BadRequest('credentials wants {"pods": [[namespace, name], ...]}')
         found: list[dict[str, str]] = []

@@ -41,6 +41,7 @@ class User:
 
 ADMIN = User("", "kubernetes-admin")
 """Whoever holds the token of the kubeconfig; may do everything."""
+NOBODY = User("", "system:anonymous")
 
 
 def unauthorized() -> Unauthorized:

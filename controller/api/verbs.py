@@ -6,20 +6,26 @@ is ``routes``', the rules of writing are ``registry``'s.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.api import discovery, routes, selectors
-from controller.api.errors import BadRequest, MethodNotAllowed
+from controller.api import discovery, eviction, openapi, reviews, routes, selectors, views
+from controller.api.bodies import parse_body, parse_json
+from controller.api.errors import BadRequest, Invalid, MethodNotAllowed
 from controller.api.history import encode
 from controller.api.kinds import Kind
 from controller.api.objects import Obj
+from controller.api.patch import APPLY
 from controller.api.registry import Registry
 from controller.api.routes import Target, dry_run
-from controller.api.status import success
+from controller.api.status import status_of, success
+from controller.api.tokens import ADMIN, User
 
+NO_AUTOSCALER = (
+    "nothing in this lab measures CPU or memory, so no HorizontalPodAutoscaler could act: "
+    "use kubectl scale --replicas=N instead"
+)
 _ANSWERED_WITH_OBJECT = ("Pod", "Service", "ServiceAccount")
 """A DELETE of these answers the object, of all others a Status (typed clients insist)."""
 
@@ -32,6 +38,7 @@ class Answer:
     body: bytes
     content_type: str = "application/json"
     warnings: Sequence[str] = field(default=())
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,20 @@ class Call:
     query: Mapping[str, str] = field(default_factory=dict)
     content_type: str = ""
     body: bytes = b""
+    accept: str = ""
+    agent: str = ""
+    """The User-Agent; its first word is the field manager of whoever names none."""
+    user: User = ADMIN
+
+    @property
+    def manager(self) -> str:
+        """Who owns the fields this request sets; nobody when the lab itself writes."""
+        agent = self.agent.partition("/")[0][:128]
+        return self.query.get("fieldManager") or ("" if agent.startswith("podwire") else agent)
+
+    @property
+    def view(self) -> views.View:
+        return views.asked(self.accept, self.query)
 
 
 class Told:
@@ -69,11 +90,17 @@ class Told:
 def answer(registry: Registry, call: Call) -> Answer:
     """Do what a request asks. Raises ApiError for everything that is not 2xx."""
     if call.method == "GET":
-        document = discovery.document(call.path)
-        if isinstance(document, str):
-            return Answer(200, document.encode(), "text/plain")
+        document = discovery.document(call.path, call.accept)
         if document is not None:
-            return Answer(200, encode(document))
+            return Answer(200, *document)
+        published = openapi.document(call.path)
+        if published is not None:
+            return Answer(200, *published, headers=openapi.HEADERS)
+    if call.path in reviews.PATHS:
+        if call.method != "POST":
+            raise _not_allowed(call)
+        asked = parse_body(call.content_type, call.body)
+        return Answer(201, encode(reviews.review(reviews.PATHS[call.path], asked, call.user)))
     target = routes.parse_path(call.path)
     if target.subresource:
         return _on_subresource(registry, call, target)
@@ -83,13 +110,17 @@ def answer(registry: Registry, call: Call) -> Answer:
 def _on_collection(registry: Registry, call: Call, target: Target) -> Answer:
     kind = target.kind
     if call.method == "GET":
-        return Answer(200, list_body(registry, target, call.query))
+        return Answer(200, views.list_body(registry.store, target, call.query, call.view))
     if call.method == "POST":
         told = Told(call)
+        obj = _object(call, kind)
+        if kind.kind == "HorizontalPodAutoscaler":
+            raise MethodNotAllowed(NO_AUTOSCALER)
         made = registry.create(
-            _object(call, kind), namespace=target.namespace or None, dry_run=dry_run(call.query), unknown=told
-        )
-        return Answer(201, registry.store.body(made), warnings=[*_warnings(kind), *told.warnings])
+            obj, namespace=target.namespace or None, dry_run=dry_run(call.query), unknown=told,
+            manager=call.manager,
+        )  # fmt: skip
+        return Answer(201, _shown(registry, call, made), warnings=[*_warnings(kind), *told.warnings])
     if call.method == "DELETE":
         return Answer(200, encode(_delete_collection(registry, call, target)))
     raise _not_allowed(call)
@@ -98,23 +129,68 @@ def _on_collection(registry: Registry, call: Call, target: Target) -> Answer:
 def _on_object(registry: Registry, call: Call, target: Target) -> Answer:
     kind, at = target.kind, (target.kind.kind, target.namespace, target.name)
     if call.method == "GET":
-        return Answer(200, encode(registry.get(*at)))
+        return Answer(200, _shown(registry, call, registry.get(*at)))
     if call.method == "PUT":
         obj, told = _named(_object(call, kind), target), Told(call)
-        made = registry.update(obj, dry_run=dry_run(call.query), unknown=told)
-        return Answer(200, registry.store.body(made), warnings=[*_warnings(kind), *told.warnings])
+        made = registry.update(obj, dry_run=dry_run(call.query), unknown=told, manager=call.manager)
+        return Answer(200, _shown(registry, call, made), warnings=[*_warnings(kind), *told.warnings])
+    if call.method == "PATCH" and call.content_type == APPLY:
+        return _apply(registry, call, target)
     if call.method == "PATCH":
         patch, told = _json(call), Told(call)
         made = registry.patch(
-            *at, patch, patch_type=call.content_type, dry_run=dry_run(call.query), unknown=told
-        )
-        return Answer(200, registry.store.body(made), warnings=[*_warnings(kind), *told.warnings])
+            *at, patch, patch_type=call.content_type, dry_run=dry_run(call.query), unknown=told,
+            manager=call.manager,
+        )  # fmt: skip
+        return Answer(200, _shown(registry, call, made), warnings=[*_warnings(kind), *told.warnings])
     if call.method == "DELETE":
         gone = registry.delete(*at, **_delete_options(call))
         if kind.kind not in _ANSWERED_WITH_OBJECT:
             gone = success(kind.kind, target.name, gone["metadata"]["uid"])
         return Answer(200, registry.store.body(gone))
     raise _not_allowed(call)
+
+
+def _apply(registry: Registry, call: Call, target: Target) -> Answer:
+    """Server-side apply; what is not there is created."""
+    manager, told = call.query.get("fieldManager", ""), Told(call)
+    if not manager:
+        message = ('PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: '
+                   "is required for apply patch")  # fmt: skip
+        raise Invalid(message, status_of(422, "Invalid", message))
+    if target.kind.kind == "HorizontalPodAutoscaler":
+        raise MethodNotAllowed(NO_AUTOSCALER)
+    obj = _named(_object(call, target.kind), target)
+    made, created = registry.apply(
+        obj,
+        manager=manager,
+        force=routes.flag(call.query, "force"),
+        dry_run=dry_run(call.query),
+        unknown=told,
+    )
+    warnings = [*_warnings(target.kind), *told.warnings]
+    return Answer(201 if created else 200, _shown(registry, call, made), warnings=warnings)
+
+
+def _evict(registry: Registry, call: Call, target: Target) -> Obj:
+    """A DELETE that asks the budgets first."""
+    asked = parse_body(call.content_type, call.body)
+    if not isinstance(asked, dict) or asked.get("kind", "Eviction") != "Eviction":
+        raise BadRequest("the body must be an Eviction")
+    options = _options(asked.get("deleteOptions") or {}, call)
+    with registry.store.lock:
+        pod = registry.get("Pod", target.namespace, target.name)
+        eviction.check(
+            pod, registry.store.list("Pod", target.namespace),
+            registry.store.list("PodDisruptionBudget", target.namespace),
+        )  # fmt: skip
+        registry.delete("Pod", target.namespace, target.name, **options)
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+
+
+def _shown(registry: Registry, call: Call, obj: Obj) -> bytes:
+    view = call.view
+    return encode(views.one(view, obj)) if view.shape else registry.store.body(obj)
 
 
 def _on_subresource(registry: Registry, call: Call, target: Target) -> Answer:
@@ -125,39 +201,29 @@ def _on_subresource(registry: Registry, call: Call, target: Target) -> Answer:
         if call.method != "POST":
             raise _not_allowed(call)
         return Answer(201, encode(_bind(registry, target, _json(call))))
+    if word == "eviction":
+        if call.method != "POST":
+            raise _not_allowed(call)
+        return Answer(201, encode(_evict(registry, call, target)))
     if word in ("proxy", "token"):  # the server's own: they need a network and a key
         raise _not_allowed(call)
     if call.method == "GET":
         return Answer(200, encode(registry.get(*at, subresource=word)))
     if call.method == "PATCH":
         patched = registry.patch(
-            *at, _json(call), patch_type=call.content_type, subresource=word, dry_run=dry
-        )
+            *at, _json(call), patch_type=call.content_type, subresource=word, dry_run=dry,
+            manager=call.manager,
+        )  # fmt: skip
         return Answer(200, registry.store.body(patched))
     if call.method == "PUT":
         if word == "scale":
             scale = _json(call)
             if not isinstance(scale, dict):
                 raise BadRequest("the body must be a Scale object")
-            return Answer(200, encode(registry.scale(*at, scale, dry_run=dry)))
+            return Answer(200, encode(registry.scale(*at, scale, dry_run=dry, manager=call.manager)))
         obj = _named(_object(call, kind), target)
-        return Answer(200, encode(registry.update(obj, subresource=word, dry_run=dry)))
+        return Answer(200, encode(registry.update(obj, subresource=word, dry_run=dry, manager=call.manager)))
     raise _not_allowed(call)
-
-
-def list_body(registry: Registry, target: Target, query: Mapping[str, str]) -> bytes:
-    """A FooList. Without selectors the stored bodies are joined, never parsed."""
-    kind, store = target.kind, registry.store
-    select = selectors.predicate(kind.kind, query.get("labelSelector", ""), query.get("fieldSelector", ""))
-    with store.lock:
-        newest = store.newest
-        if select is None:
-            bodies = store.bodies(kind.kind, target.namespace)
-        else:
-            bodies = [encode(obj) for obj in store.list(kind.kind, target.namespace) if select(obj)]
-    head = {"kind": kind.list_kind, "apiVersion": kind.api_version,
-            "metadata": {"resourceVersion": str(newest)}}  # fmt: skip
-    return encode(head)[:-1] + b',"items":[' + b",".join(bodies) + b"]}"
 
 
 def _delete_collection(registry: Registry, call: Call, target: Target) -> Obj:
@@ -187,7 +253,10 @@ def _bind(registry: Registry, target: Target, binding: Any) -> Obj:
 
 
 def _delete_options(call: Call) -> dict[str, Any]:
-    options = _json(call) if call.body else {}
+    return _options(parse_body(call.content_type, call.body) if call.body else {}, call)
+
+
+def _options(options: Any, call: Call) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise BadRequest("the body of a DELETE must be DeleteOptions")
     grace = options.get("gracePeriodSeconds", routes.number(call.query, "gracePeriodSeconds"))
@@ -209,17 +278,8 @@ def _json(call: Call) -> Any:
     return parse_json(call.body)
 
 
-def parse_json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
-
-
 def _object(call: Call, kind: Kind) -> Obj:
-    if call.content_type not in ("", "application/json"):
-        raise routes.unsupported_body(call.content_type)
-    obj = _json(call)
+    obj = parse_body(call.content_type, call.body)
     if not isinstance(obj, dict):
         raise BadRequest("the body must be a JSON object")
     obj.setdefault("kind", kind.kind)

@@ -12,6 +12,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from controller.api import selectors
 from controller.api.errors import ApiError, BadRequest, Timeout
@@ -21,6 +22,8 @@ from controller.api.objects import Obj, resource_version
 from controller.api.routes import flag, number
 from controller.api.status import status_for, status_of
 from controller.api.store import Store
+from controller.api.tables import table
+from controller.api.views import PLAIN, TABLE, View, asked, one
 
 BOOKMARK_DELAY = 0.002
 """Seconds without a write after which bookmarks are sent: many writes in a row make one."""
@@ -41,9 +44,12 @@ class WatchRequest:
     bookmarks: bool = False
     initial_events: bool = False
     timeout: float | None = None
+    view: View = PLAIN
 
 
-def watch_request(kind: Kind, namespace: str, name: str, query: Mapping[str, str]) -> WatchRequest:
+def watch_request(
+    kind: Kind, namespace: str, name: str, query: Mapping[str, str], accept: str = ""
+) -> WatchRequest:
     """The watch a query asks for."""
     version = query.get("resourceVersion", "")
     if version and not version.isdigit():
@@ -63,6 +69,7 @@ def watch_request(kind: Kind, namespace: str, name: str, query: Mapping[str, str
         bookmarks=flag(query, "allowWatchBookmarks"),
         initial_events=initial,
         timeout=number(query, "timeoutSeconds"),
+        view=asked(accept, query),
     )
 
 
@@ -135,7 +142,7 @@ class Hub:
                     yield _line(b"ERROR", encode(status_for(error)))
                     return
                 position = newest
-                chunk = b"".join(lines(events, matches))
+                chunk = b"".join(lines(events, matches, request.view))
                 if chunk:
                     marked = events[-1].resource_version
                 # After events as well: the last tick may be over when a late watch reads them. And not
@@ -143,7 +150,7 @@ class Hub:
                 ticked = self._ticks > ticks or not self._ticking
                 ticks = self._ticks
                 if request.bookmarks and newest > marked and ticked:
-                    chunk, marked = chunk + _bookmark(request.kind, newest), newest
+                    chunk, marked = chunk + _bookmark(request.kind, newest, view=request.view), newest
                 if chunk:
                     yield chunk
         finally:
@@ -156,13 +163,17 @@ class Hub:
             newest = store.newest
             if request.since is None:
                 objects = store.list(kind.kind, request.namespace or None)
-                found = [_line(b"ADDED", encode(obj)) for obj in objects if not matches or matches(obj)]
+                wanted = [obj for obj in objects if not matches or matches(obj)]
+                found = [
+                    _line(b"ADDED", encode(one(request.view, obj, head=not at)))
+                    for at, obj in enumerate(wanted)
+                ]
             else:
                 if request.since > newest:
                     raise _too_new(request.since, newest)
-                found = [*lines(store.since(kind.kind, request.since), matches)]
+                found = [*lines(store.since(kind.kind, request.since), matches, request.view)]
         if request.bookmarks or request.initial_events:
-            found.append(_bookmark(kind, newest, end=request.initial_events))
+            found.append(_bookmark(kind, newest, end=request.initial_events, view=request.view))
         return newest, b"".join(found)
 
 
@@ -177,21 +188,30 @@ def predicate(request: WatchRequest) -> Callable[[Obj], bool] | None:
     return lambda obj: obj["metadata"]["namespace"] == space and inner(obj)
 
 
-def lines(events: Iterable[Event], matches: Callable[[Obj], bool] | None) -> Iterable[bytes]:
+def lines(
+    events: Iterable[Event],
+    matches: Callable[[Obj], bool] | None,
+    view: View = PLAIN,
+) -> Iterable[bytes]:
     """Events as lines; an object that starts or stops to match is ADDED or DELETED."""
+
+    def body(event: Event) -> bytes:
+        return encode(one(view, event.obj)) if view.shape else event.body
+
     for event in events:
         if matches is None:
-            yield _line(event.type.encode(), event.body)
+            yield _line(event.type.encode(), body(event))
             continue
         before = event.old is not None and matches(event.old)
         after = event.type != DELETED and matches(event.obj)
         if before and after:
-            yield _line(MODIFIED.encode(), event.body)
+            yield _line(MODIFIED.encode(), body(event))
         elif after:
-            yield _line(ADDED.encode(), event.body)
+            yield _line(ADDED.encode(), body(event))
         elif before:
             assert event.old is not None
-            yield _line(DELETED.encode(), encode(_at(event.old, event.resource_version)))
+            gone = _at(event.old, event.resource_version)
+            yield _line(DELETED.encode(), encode(one(view, gone)))
 
 
 def _at(obj: Obj, version: int) -> Obj:
@@ -203,11 +223,13 @@ def _line(type_: bytes, body: bytes) -> bytes:
     return b'{"type":"' + type_ + b'","object":' + body + b"}\n"
 
 
-def _bookmark(kind: Kind, version: int, *, end: bool = False) -> bytes:
+def _bookmark(kind: Kind, version: int, *, end: bool = False, view: View = PLAIN) -> bytes:
     metadata: Obj = {"resourceVersion": str(version)}
     if end:
         metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
     body = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata}
+    if view.shape == TABLE:
+        body = table(kind.kind, [], metadata, datetime.now(UTC), head=False)
     return _line(b"BOOKMARK", encode(body))
 
 

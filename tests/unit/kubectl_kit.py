@@ -11,10 +11,9 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from controller.api.client import Client
 from controller.api.errors import ApiError
@@ -24,6 +23,10 @@ from scenarios import kubeconfig
 
 ROOT = Path(__file__).parents[2]
 NODES = ("node1", "node2", "node3")
+_NODE_INFO = (
+    "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion",
+    "kubeletVersion", "kubeProxyVersion", "operatingSystem", "architecture",
+)  # fmt: skip
 
 
 class Cluster:
@@ -61,9 +64,8 @@ class Cluster:
     def run(
         self, kubectl: str, *words: str, input: str | None = None, **more: str
     ) -> subprocess.CompletedProcess[str]:
-        environment: Mapping[str, str] = {
-            "PATH": os.environ["PATH"], "HOME": str(self.directory), "KUBECONFIG": str(self.kubeconfig), **more
-        }  # fmt: skip
+        home, path = str(self.directory), os.environ["PATH"]
+        environment = {"PATH": path, "HOME": home, "KUBECONFIG": str(self.kubeconfig), **more}
         return subprocess.run(
             [kubectl, *words], capture_output=True, text=True, timeout=60, input=input, env=environment
         )
@@ -103,9 +105,7 @@ def _node(name: str, address: str) -> Obj:
             "capacity": room,
             "allocatable": room,
             "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
-            "nodeInfo": {word: "" for word in ("machineID", "systemUUID", "bootID", "kernelVersion", "osImage",
-                         "containerRuntimeVersion", "kubeletVersion", "kubeProxyVersion",
-                         "operatingSystem", "architecture")},
+            "nodeInfo": dict.fromkeys(_NODE_INFO, ""),
         },
     }  # fmt: skip
 
@@ -125,7 +125,7 @@ def _pretend(client: Client, batch: Batch) -> None:
             pass  # gone, or changed meanwhile: the next event tells
 
 
-def _running(pod: Obj) -> dict[str, Any]:
+def _running(pod: Obj) -> Obj:
     since = pod["metadata"]["creationTimestamp"]
     address = f"10.244.1.{int(pod['metadata']['resourceVersion']) % 250 + 2}"
     told = [

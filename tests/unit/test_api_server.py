@@ -20,7 +20,6 @@ from controller.api.errors import (
     Invalid,
     MethodNotAllowed,
     NotFound,
-    UnsupportedMediaType,
 )
 from tests.unit.api_kit import ApiServer, api_server, config_map, deployment, namespace, pod, service
 
@@ -115,8 +114,8 @@ def test_the_client_raises_the_error_the_server_means(server: ApiServer) -> None
         client.create(service(spec={"ports": [{"port": 80}, {"port": 81}]}))
     causes = invalid.value.status["details"]["causes"]
     assert [cause["field"] for cause in causes] == ["spec.ports[0].name", "spec.ports[1].name"]
-    with pytest.raises(UnsupportedMediaType):
-        client.patch("Pod", "web", [], patch_type="json")
+    with pytest.raises(Invalid):
+        client.patch("Pod", "web", [{"op": "remove", "path": "/spec/nosuch"}], patch_type="json")
     with pytest.raises(BadRequest, match="field label not supported"):
         client.list("Pod", fields="spec.nosuch=1")
 
@@ -204,7 +203,8 @@ def test_a_request_that_means_nothing_is_answered_with_a_status(
         (b"[]", "application/json", 400),
         (b'{"metadata": []}', "application/json", 400),
         (b'{"kind": "Service"}', "application/json", 400),
-        (b"{}", "application/vnd.kubernetes.protobuf", 415),
+        (b"{}", "application/vnd.kubernetes.protobuf", 400),
+        (b"{}", "application/cbor", 415),
         (b"\xff\xfe", "application/json", 400),
         (b" " * 2_000_000, "application/json", 413),
     ],
