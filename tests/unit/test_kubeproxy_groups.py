@@ -1,4 +1,4 @@
-"""The groups of one Service port: how large they may be, what weights make of them, and whose ids they have."""
+"""The groups of one Service port: how large they may be, and what weights and schedulers make of them."""
 
 from __future__ import annotations
 
