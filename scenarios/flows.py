@@ -20,7 +20,10 @@ from scenarios import catalogue
 
 _PORT = re.compile(r"^ (\d+)\(([^)]+)\): addr:", re.MULTILINE)
 _Key = tuple[str, int, str, str, str]
-DECIDE = ("NodePortMark", "SessionAffinity", "ServiceLB", "SessionLearn", "EndpointDNAT", "SNATMark", "SNAT")
+DECIDE = (
+    *("NodePortMark", "SessionAffinity", "ServiceLB", "Scheduler"),
+    *("SessionLearn", "EndpointDNAT", "SNATMark", "SNAT"),
+)
 """The tables in which something is chosen or translated; the others only lead there and away."""
 
 

@@ -85,6 +85,7 @@ def run(options: Options) -> int:
     from controller.kubeproxy import backend, hub
     from controller.kubeproxy.health import Health
     from controller.kubeproxy.health_servers import HealthServers, listen_in
+    from controller.kubeproxy.notices import Notices
     from controller.kubeproxy.progress import Reporter
     from controller.kubeproxy.switch import Settings
     from controller.kubeproxy.worker import Objects, Worker
@@ -105,7 +106,11 @@ def run(options: Options) -> int:
 
     worker = Worker(report, nodes=options.nodes, settings=settings, timing=timing)
 
+    notices = Notices(client)
+
     def objects(batch: Any) -> None:
+        for event in batch.events:
+            notices.apply(event.type, event.obj)
         if servers is not None:
             for event in batch.events:
                 health.apply(event.type, event.obj)
@@ -123,6 +128,7 @@ def run(options: Options) -> int:
     LOG.info("kubeproxy runs on %s %s, listens at %s", framework.name, framework.version, where)
     hub.spawn(worker.run)
     hub.spawn(reporter.run)
+    hub.spawn(notices.run)
     hub.spawn(_say_ready, worker, options.api)
     if servers is not None:
         hub.spawn(servers.run)

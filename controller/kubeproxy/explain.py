@@ -13,6 +13,7 @@ from typing import Any
 
 from controller.api import wiring
 from controller.kubeproxy.actions import Learn
+from controller.kubeproxy.dispatch import LEASE, cookie_of
 from controller.kubeproxy.fields import FAMILIES, IPV4, IPV6
 from controller.kubeproxy.flow import Category, Cause, Flow, FlowKey, cause_bits
 from controller.kubeproxy.pipeline import MARK_HAIRPIN, MARK_SNAT, TABLES_BY_ID, zones
@@ -63,9 +64,20 @@ def explain_flows(dump: str, proxier: Proxier) -> list[ExplainedFlow]:
         for action in flow.actions
         if isinstance(action, Learn)
     }
+    counted = {
+        cookie_of(number, endpoint): (group, endpoint, proxier.desired().groups[number].cause)
+        for number, group in proxier.scheduled().items()
+        for endpoint in group.endpoints
+    }
     for key, packets, octets, match, actions in _parse(dump):
         flow = desired.get(key)
         cause = flow.cause if flow else causes.get(key.cookie >> 32) or taught.get(key.cookie)
+        why = flow.why if flow else _LEARNED if key.cookie in taught else _stranger(cause)
+        if key.cookie in counted:
+            group, endpoint, cause = counted[key.cookie]
+            why = f"A connection that {group.scheduler.name} gave to {endpoint}; it counts while this stands."
+        if key.cookie >> 56 == Category.LEASE:
+            cause, why = Cause(Category.NODE, "", proxier.name), _LEASE
         table = TABLES_BY_ID.get(key.table)
         rows.append(
             ExplainedFlow(
@@ -77,7 +89,7 @@ def explain_flows(dump: str, proxier: Proxier) -> list[ExplainedFlow]:
                 bytes=octets,
                 cause=str(cause) if cause else "nobody",
                 users=tuple(sorted(str(u) for u in users.get(key.cookie >> 32, ()))),
-                why=flow.why if flow else _LEARNED if key.cookie in taught else _stranger(cause),
+                why=why,
             )
         )
     return sorted(rows, key=lambda r: (_place(r.table), -r.priority, r.match))
@@ -97,6 +109,11 @@ def _actions(flow: Flow) -> str:
 
 
 _LEARNED = "Learned by the switch: sessionAffinity keeps this client with its endpoint."
+
+
+_LEASE = (
+    f"For {LEASE} s since the kubeproxy last said so, first packets go to it and come back: it schedules."
+)
 
 
 def _stranger(cause: Cause | None) -> str:

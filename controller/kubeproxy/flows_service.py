@@ -74,6 +74,8 @@ def flows_of_service_port(
         why = "Policy Local without an endpoint on this node: dropped."
     elif actions == REFUSE:
         why = "The Service has no endpoint: refused at once, not left to time out."
+    elif port.scheduler is not None and port.scheduler.reactive:
+        why = f"The first packet to ClusterIP:port: whose turn is it by {port.scheduler.name}?"
     else:
         why = "The first packet to ClusterIP:port has the group choose an endpoint; conntrack keeps it."
     flows = [Flow(SERVICE_LB, NORMAL, match, actions, cause, why)]

@@ -26,6 +26,7 @@ LESSONS = {
     "reject": 25,
     "terminating": 20,
     "affinity": 20,
+    "schedulers": 25,
     "hairpin": 25,
     "headless": 20,
     "default_services": 25,
