@@ -6,8 +6,8 @@ import json
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Network
-from socket import SO_LINGER, SO_REUSEADDR, SOL_SOCKET
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from socket import AF_INET, AF_INET6, SO_LINGER, SO_REUSEADDR, SOL_SOCKET
 
 import pytest
 
@@ -75,23 +75,24 @@ def health(lab: Lab, node: int, port: int, path: str = "healthz") -> tuple[int, 
     return int(code), json.loads(body or "{}")
 
 
-def arrivals(lab: Lab, address: IPv4Address) -> Counter[str]:
+def arrivals(lab: Lab, address: IPv4Address | IPv6Address) -> Counter[str]:
     """By which uplinks the first packets of new connections come in, addressed as they were sent."""
     client = lab.outside()
+    mine = next(str(own) for own in client.ips if own.version == address.version)
     sockets = []
     with lab.capture("node*-uplink") as capture:
         for port in range(42000, 42000 + SYNS):
-            sock = client.socket()
+            sock = client.socket(AF_INET if address.version == 4 else AF_INET6)
             sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
             sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))  # closed without a trace
             sock.setblocking(False)
             sock.bind(("", port))
             sock.connect_ex((str(address), 80))
             sockets.append(sock)
-        capture.wait_for(lambda frames: len(ways_in(frames, str(client.ip), str(address))) == SYNS)
+        capture.wait_for(lambda frames: len(ways_in(frames, mine, str(address))) == SYNS)
         for sock in sockets:
             sock.close()
-    return Counter(ways_in(capture.packets, str(client.ip), str(address)).values())
+    return Counter(ways_in(capture.packets, mine, str(address)).values())
 
 
 def ways_in(frames: Sequence[Captured], client: str, address: str) -> dict[int, str]:
