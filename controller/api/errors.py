@@ -86,7 +86,8 @@ class NotSettled(PodwireError):
 
 
 class ApiError(PodwireError):
-    """An answer of the API server that is not 2xx. ``status`` is its ``Status`` object."""
+    """An answer of the API server that is not 2xx. ``status`` is its ``Status`` object, ``warnings`` are
+    sent along as headers."""
 
     code = 500
     reason = "InternalError"
@@ -94,6 +95,7 @@ class ApiError(PodwireError):
     def __init__(self, message: str, status: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.status = status or {}
+        self.warnings: tuple[str, ...] = ()
 
 
 class BadRequest(ApiError):

@@ -108,7 +108,7 @@ _ROWS = (
     Kind(group="autoscaling", version="v2", kind="HorizontalPodAutoscaler",
          plural="horizontalpodautoscalers", short_names=("hpa",), categories=_ALL, subresources=_STATUS),
     Kind(group="policy", kind="PodDisruptionBudget", plural="poddisruptionbudgets", short_names=("pdb",),
-         subresources=_STATUS),
+         subresources=_STATUS, behaviour=True),
     Kind(group="rbac.authorization.k8s.io", kind="Role", plural="roles"),
     Kind(group="rbac.authorization.k8s.io", kind="RoleBinding", plural="rolebindings"),
     Kind(group="rbac.authorization.k8s.io", kind="ClusterRole", plural="clusterroles", namespaced=False),

@@ -124,6 +124,9 @@ def _references(schema: Any) -> Iterator[str]:
             yield schema["$ref"].removeprefix(_REF)
         for inner in schema.values():
             yield from _references(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            yield from _references(inner)
 
 
 @cache

@@ -185,6 +185,8 @@ class SecurePort:
         if scheme.lower() != "bearer" or not token:
             raise tokens.unauthorized()
         user = self._user(token.strip())
+        if user == tokens.ADMIN and "Impersonate-User" in request.headers:
+            user = tokens.named(request.headers["Impersonate-User"])
         if proxied is not None:
             access.check(user, "get", proxied.target)
         # The path as the server reads it: an encoded slash must not hide what is asked for

@@ -35,7 +35,7 @@ from controller.api.status import status_for, status_of
 from controller.api.store import Store
 from controller.api.tokens import ADMIN, ISSUER, LIFE, User
 from controller.api.watch import Hub, watch_request
-from controller.api.wiring import API_PORT, FAMILIES_OF
+from controller.api.wiring import API_PORT, FAMILIES_OF, KUBELET_SOCKET
 
 _JSON = "application/json"
 _DEFAULT_SETTLE = 30
@@ -99,7 +99,7 @@ class Server:
         try:
             return await answer(request)
         except ApiError as error:
-            return _response(error.code, encode(status_for(error)))
+            return _response(error.code, encode(status_for(error)), warnings=error.warnings)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except web.HTTPException as error:  # aiohttp's own: a body that is too large
@@ -148,15 +148,17 @@ class Server:
         address, port = proxy.resolve(
             where, store.get, lambda namespace: store.list("EndpointSlice", namespace), random.Random()
         )
+        kubelet = where.is_for_kubelet
         answer = await forward(
             self._netns,
             address,
             port,
             scheme=where.scheme,
             method=request.method,
-            path=f"{where.rest or '/'}{mark}{query}",
+            path=f"{f'/{where.name}' if kubelet else ''}{where.rest or '/'}{mark}{query}",
             headers=request.headers,
             body=await _body(request),
+            unix=self.path.with_name(KUBELET_SOCKET) if kubelet else None,
         )
         response = web.Response(status=answer.status, body=answer.body)
         for word, text in answer.headers:

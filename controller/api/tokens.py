@@ -44,6 +44,13 @@ ADMIN = User("", "kubernetes-admin")
 NOBODY = User("", "system:anonymous")
 
 
+def named(name: str) -> User:
+    """The user of a name, as ``kubectl --as`` gives one."""
+    prefix, _, rest = name.rpartition("system:serviceaccount:")
+    namespace, colon, account = rest.partition(":")
+    return User(namespace, account) if colon and not prefix and namespace else User("", name)
+
+
 def unauthorized() -> Unauthorized:
     return Unauthorized("Unauthorized", status_of(401, "Unauthorized", "Unauthorized"))
 

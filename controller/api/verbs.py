@@ -7,10 +7,10 @@ is ``routes``', the rules of writing are ``registry``'s.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controller.api import discovery, eviction, openapi, reviews, routes, selectors, views
+from controller.api import discovery, eviction, older, openapi, reviews, routes, selectors, views
 from controller.api.bodies import parse_body, parse_json
 from controller.api.errors import BadRequest, Invalid, MethodNotAllowed
 from controller.api.history import encode
@@ -22,10 +22,6 @@ from controller.api.routes import Target, dry_run
 from controller.api.status import status_of, success
 from controller.api.tokens import ADMIN, User
 
-NO_AUTOSCALER = (
-    "nothing in this lab measures CPU or memory, so no HorizontalPodAutoscaler could act: "
-    "use kubectl scale --replicas=N instead"
-)
 _ANSWERED_WITH_OBJECT = ("Pod", "Service", "ServiceAccount")
 """A DELETE of these answers the object, of all others a Status (typed clients insist)."""
 
@@ -89,6 +85,10 @@ class Told:
 
 def answer(registry: Registry, call: Call) -> Answer:
     """Do what a request asks. Raises ApiError for everything that is not 2xx."""
+    served = older.served_path(call.method, call.path)
+    if served:
+        found = answer(registry, replace(call, path=served, accept=""))
+        return replace(found, body=older.as_asked(found.body))
     if call.method == "GET":
         document = discovery.document(call.path, call.accept)
         if document is not None:
@@ -115,7 +115,7 @@ def _on_collection(registry: Registry, call: Call, target: Target) -> Answer:
         told = Told(call)
         obj = _object(call, kind)
         if kind.kind == "HorizontalPodAutoscaler":
-            raise MethodNotAllowed(NO_AUTOSCALER)
+            raise older.refused_autoscaler()
         made = registry.create(
             obj, namespace=target.namespace or None, dry_run=dry_run(call.query), unknown=told,
             manager=call.manager,
@@ -159,7 +159,7 @@ def _apply(registry: Registry, call: Call, target: Target) -> Answer:
                    "is required for apply patch")  # fmt: skip
         raise Invalid(message, status_of(422, "Invalid", message))
     if target.kind.kind == "HorizontalPodAutoscaler":
-        raise MethodNotAllowed(NO_AUTOSCALER)
+        raise older.refused_autoscaler()
     obj = _named(_object(call, target.kind), target)
     made, created = registry.apply(
         obj,

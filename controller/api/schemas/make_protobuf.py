@@ -26,6 +26,8 @@ _TYPES = {1: "d", 3: "i", 5: "i", 8: "b", 9: "s", 12: "y"}
 _EXTRA = (
     "k8s.io.apimachinery.pkg.apis.meta.v1.DeleteOptions",
     "k8s.io.api.authorization.v1.SelfSubjectAccessReview",
+    "k8s.io.api.authorization.v1.SelfSubjectRulesReview",
+    "k8s.io.api.authentication.v1.SelfSubjectReview",
     "k8s.io.api.autoscaling.v1.Scale",
     "k8s.io.api.autoscaling.v1.HorizontalPodAutoscaler",
     "k8s.io.api.policy.v1.Eviction",
