@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from controller.api import wiring
+from tests.packets_dual import dual as dual_service
 from tests.packets_dual import in_ipv6
 
 Obj = dict[str, Any]
@@ -95,10 +96,7 @@ def slice_object(
 ) -> Obj:
     """An EndpointSlice; a port's number is its Service port's targetPort. The endpoints' addresses are IPv4
     ones; of family IPv6 it has those beside them."""
-    if family == "IPv6":
-        suffix = f"{suffix}-ipv6"
-        endpoints = [e | {"addresses": [in_ipv6(a) for a in e["addresses"]]} for e in endpoints]
-    return {
+    made: Obj = {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
@@ -106,7 +104,38 @@ def slice_object(
             "namespace": "default",
             "labels": {"kubernetes.io/service-name": service},
         },
-        "addressType": family,
+        "addressType": "IPv4",
         "ports": [{"name": p["name"], "protocol": p["protocol"], "port": p["targetPort"]} for p in ports],
         "endpoints": endpoints,
     }
+    return made if family == "IPv4" else slice_in_ipv6(made)
+
+
+def in_both_families(objects: Iterable[Obj]) -> list[Obj]:
+    """The same objects in a cluster of both families: each IPv4 address with the IPv6 one beside it, and
+    beside each EndpointSlice one of the other address type."""
+    made: list[Obj] = []
+    for obj in objects:
+        match obj["kind"]:
+            case "Pod" if "status" in obj:
+                ips = [{"ip": ip} for ip in both(obj["status"]["podIP"])]
+                made.append(obj | {"status": obj["status"] | {"podIPs": ips}})
+            case "EndpointSlice":
+                made += [obj, slice_in_ipv6(obj)]
+            case "Node":
+                node = node_object(
+                    obj["metadata"]["name"], obj["status"]["addresses"][0]["address"], dual=True
+                )
+                made.append(obj | {"spec": node["spec"], "status": node["status"]})
+            case "Service" if obj["spec"].get("clusterIP") not in (None, "", "None"):
+                made.append(dual_service(obj))
+            case _:
+                made.append(obj)
+    return made
+
+
+def slice_in_ipv6(endpoint_slice: Obj) -> Obj:
+    """What stands beside an IPv4 slice."""
+    metadata = endpoint_slice["metadata"] | {"name": f"{endpoint_slice['metadata']['name']}-ipv6"}
+    endpoints = [e | {"addresses": [in_ipv6(a) for a in e["addresses"]]} for e in endpoint_slice["endpoints"]]
+    return endpoint_slice | {"metadata": metadata, "addressType": "IPv6", "endpoints": endpoints}

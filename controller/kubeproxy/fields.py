@@ -5,6 +5,7 @@ Only what the pipeline uses. Values are plain integers; nothing here knows a tab
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
@@ -77,6 +78,11 @@ class FieldMatch(NamedTuple):
             return f"ct_state={_ct_state(self.value, self.mask or 0)}"
         if self.field is IP_FRAG:
             return f"nw_frag={_FRAGMENTS[self.value, self.mask]}"
+        if self.field is XXREG3 and self.mask is None:  # in matches Open vSwitch names the four within
+            words = self.value.to_bytes(16, "big")
+            return ",".join(
+                f"reg{12 + n}={_hexadecimal(int.from_bytes(words[4 * n : 4 * n + 4]))}" for n in range(4)
+            )
         if self.mask is None:
             return f"{self.field.name}={self.field.show(self.value)}"
         if self.field.show in (_ipv4, _ipv6):
@@ -248,7 +254,7 @@ _FRAGMENTS: dict[tuple[int, int | None], str] = {(1, 1): "yes", (1, 3): "first",
 def ct_state(text: str) -> FieldMatch:
     """``+new-rpl+trk`` as a match."""
     value = mask = 0
-    for sign, name in ((text[i], text[i + 1 : i + 4]) for i in range(0, len(text), 4)):
+    for sign, name in re.findall(r"([+-])(\w+)", text):
         mask |= CT_BITS[name]
         value |= CT_BITS[name] if sign == "+" else 0
     return FieldMatch(CT_STATE, value, mask)

@@ -19,6 +19,7 @@ from controller.kubeproxy.flow import Desired
 from controller.kubeproxy.proxier import Proxier
 from tests.kubeproxy_objects import (
     endpoint_object,
+    in_both_families,
     node_object,
     pod_object,
     port_object,
@@ -133,27 +134,45 @@ def _named(lines: Iterable[str], groups: dict[int, str]) -> Iterable[str]:
         yield re.sub(r"bucket=bucket_id:\d+", "\n  bucket=", line).replace("bucket=,", "bucket=")
 
 
-def proxier(objects: Iterable[Obj]) -> Proxier:
+def proxier(objects: Iterable[Obj], dual: bool = False) -> Proxier:
     made = Proxier("node1")
     made.set_ports({"node1-host": 1, "node1-up": 2, "node1-p2": 3})
-    for obj in (node_object("node1"), *objects):
+    everything = [node_object("node1"), *objects]
+    for obj in in_both_families(everything) if dual else everything:
         made.apply("ADDED", obj)
     return made
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_flows_of_a_rule_are_what_they_were(name: str) -> None:
-    base = proxier([]).desired() if CASES[name] else Desired({}, {})
-    text = written(proxier(CASES[name]).desired(), base)
-    path = GOLDEN / f"{name}.txt"
+def compare(text: str, path: Path) -> None:
     if os.environ.get("PODWIRE_GOLDEN") == "write":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert text == path.read_text()
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_the_flows_of_a_rule_are_what_they_were(name: str) -> None:
+    base = proxier([]).desired() if CASES[name] else Desired({}, {})
+    text = written(proxier(CASES[name]).desired(), base)
+    compare(text, GOLDEN / f"{name}.txt")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_second_family_adds_its_own_flows_and_leaves_the_first_alone(name: str) -> None:
+    """Of a rule that is its alone, the file holds what is added in IPv6; of ``node`` all of that."""
+    single, both = proxier(CASES[name]).desired(), proxier(CASES[name], dual=True).desired()
+    assert {key: str(flow) for key, flow in single.flows.items()}.items() <= {
+        key: str(flow) for key, flow in both.flows.items()
+    }.items()
+    assert single.groups.items() <= both.groups.items()
+    base = proxier([], dual=True).desired() if CASES[name] else Desired({}, {})
+    known = Desired({**single.flows, **base.flows}, {**single.groups, **base.groups})
+    compare(written(both, known), GOLDEN / "ipv6" / f"{name}.txt")
+
+
 def test_every_golden_file_has_its_case() -> None:
     assert {path.stem for path in GOLDEN.glob("*.txt")} == set(CASES)
+    assert {path.stem for path in (GOLDEN / "ipv6").glob("*.txt")} == set(CASES)
 
 
 def test_the_pipeline_document_names_every_table_in_order() -> None:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ from controller.kubeproxy.diff import (
     RemoveBucket,
     diff,
 )
-from controller.kubeproxy.fields import IPV4, IPV4_SRC, IPV6, IPV6_DST, TCP, FieldMatch, proto
+from controller.kubeproxy.fields import IPV4, IPV4_SRC, IPV6, IPV6_DST, TCP, Family, FieldMatch, proto
 from controller.kubeproxy.flow import Category, Cause, Desired, Flow, FlowKey, Group, PipelineError, Table
 from controller.kubeproxy.flows_affinity import flows_of_affinity
 from controller.kubeproxy.groups import group_of
@@ -44,12 +45,14 @@ from controller.kubeproxy.stale import Stale
 from tests import packets
 from tests.kubeproxy_objects import (
     endpoint_object,
+    in_both_families,
     node_object,
     pod_object,
     port_object,
     service_object,
     slice_object,
 )
+from tests.packets_dual import dual, in_ipv6
 
 CAUSE = Cause(Category.SERVICE, "default", "web")
 
@@ -70,6 +73,10 @@ def oracle(messages: Sequence[bytes], tmp_path: Path) -> list[str]:
     return [named(" ".join(text.split())) for text in texts]
 
 
+def in_family(address: str, family: Family) -> str:
+    return address if family is IPV4 else in_ipv6(address)
+
+
 def named(text: str) -> str:
     def name(match: re.Match[str]) -> str:
         return f"{match[1]}{TABLES_BY_ID[int(match[2])].name}"
@@ -78,10 +85,15 @@ def named(text: str) -> str:
 
 
 def scene(node: str = "node1") -> Proxier:
-    """The proxier of a node in the cluster of the packet rows, pods' addresses made up."""
+    """The proxier of a node in the cluster of the packet rows, in both families; pods' addresses made up."""
     proxier = Proxier(node)
+
+    def add(obj: dict[str, Any]) -> None:
+        for one in in_both_families([obj]):
+            proxier.apply("ADDED", one)
+
     for name in ("node1", "node2", "node3"):
-        proxier.apply("ADDED", node_object(name))
+        add(node_object(name))
     ports = {f"{node}-host": 1, f"{node}-up": 2}
     pods = [obj for obj in packets.SCENE if obj["kind"] == "Pod"]
     where: dict[str, str] = {}
@@ -91,7 +103,7 @@ def scene(node: str = "node1") -> Proxier:
         n = home.removeprefix("node")
         where[name] = f"192.168.49.{int(n) + 1}" if host_network else f"10.244.{n}.{k}"
         if not host_network:
-            proxier.apply("ADDED", pod_object(name, home, where[name], f"{home}-p{k}"))
+            add(pod_object(name, home, where[name], f"{home}-p{k}"))
             ports[f"{home}-p{k}"] = k + 1
     for service in (obj for obj in packets.SCENE if obj["kind"] == "Service"):
         app = service["metadata"]["name"]
@@ -100,8 +112,8 @@ def scene(node: str = "node1") -> Proxier:
             for p in pods
             if p["metadata"]["labels"]["app"] == app
         ]
-        proxier.apply("ADDED", service)
-        proxier.apply("ADDED", slice_object(app, service["spec"]["ports"], endpoints))
+        add(service)
+        add(slice_object(app, service["spec"]["ports"], endpoints))
     proxier.set_ports(ports)
     assert proxier.waiting() == []
     return proxier
@@ -110,7 +122,8 @@ def scene(node: str = "node1") -> Proxier:
 @pytest.mark.parametrize("node", ["node1", "node2"])
 def test_every_flow_of_a_cluster_reads_back_as_it_was_written(node: str, tmp_path: Path) -> None:
     flows = list(scene(node).desired().flows.values())
-    assert len(flows) > 60
+    assert len(flows) > 120
+    assert len([flow for flow in flows if IPV6.ip in flow.match]) > 60
     texts = oracle([openflow.encode(AddFlow(flow), 1) for flow in flows], tmp_path)
     for flow, text in zip(flows, texts, strict=True):
         table = "" if flow.table is TABLES[0] else f" table:{flow.table.name}"
@@ -122,17 +135,19 @@ def test_every_flow_of_a_cluster_reads_back_as_it_was_written(node: str, tmp_pat
         )
 
 
+@pytest.mark.parametrize("family", [IPV4, IPV6], ids=str)
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
-def test_groups_read_back_as_they_were_written(count: int, tmp_path: Path) -> None:
-    group = group_with(count)
+def test_groups_read_back_as_they_were_written(count: int, family: Family, tmp_path: Path) -> None:
+    group = group_with(count, family)
     add, modify = oracle([openflow.encode(kind(group), 1) for kind in (AddGroup, ModifyGroup)], tmp_path)
     assert add == f"OFPT_GROUP_MOD (OF1.5) (xid=0x1): ADD {group}"
     assert modify == f"OFPT_GROUP_MOD (OF1.5) (xid=0x1): MOD {group}"
 
 
-def group_with(count: int) -> Group:
-    port = service_ports(packets.service("web", "10.96.0.50"), IPV4)[0]
-    endpoints = [Endpoint(IPV4.address(f"10.244.{1 + i // 200}.{2 + i % 200}"), 8080) for i in range(count)]
+def group_with(count: int, family: Family = IPV4) -> Group:
+    port = service_ports(dual(packets.service("web", "10.96.0.50")), family)[0]
+    at = [in_family(f"10.244.{1 + i // 200}.{2 + i % 200}", family) for i in range(count)]
+    endpoints = [Endpoint(family.address(address), 8080) for address in at]
     return group_of(port, endpoints, 77)
 
 
@@ -208,12 +223,13 @@ def test_a_range_of_ports_encodes_in_nat(tmp_path: Path) -> None:
         assert str(ct) in text
 
 
+@pytest.mark.parametrize("family", [IPV4, IPV6], ids=str)
 @pytest.mark.parametrize("protocol", ["TCP", "UDP", "SCTP"])
-def test_learn_encodes_as_written(tmp_path: Path, protocol: str) -> None:
+def test_learn_encodes_as_written(tmp_path: Path, protocol: str, family: Family) -> None:
     spec = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 100}}}
     web = service_object("web", "10.96.0.50", port_object(80, 8080, protocol=protocol), **spec)
-    (port,) = service_ports(web, IPV4)
-    endpoints = [Endpoint(IPv4Address("10.244.1.2"), 8080)]
+    (port,) = service_ports(dual(web), family)
+    endpoints = [Endpoint(family.address(in_family("10.244.1.2", family)), 8080)]
     (flow,) = flows_of_affinity(port, endpoints, 5, CAUSE)
     (text,) = oracle([openflow.encode(AddFlow(flow), 1)], tmp_path)
     assert str(flow.actions[0]) in text

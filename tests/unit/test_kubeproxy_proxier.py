@@ -34,12 +34,14 @@ from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.services import ServicePortName
 from tests.kubeproxy_objects import (
     endpoint_object,
+    in_both_families,
     node_object,
     pod_object,
     port_object,
     service_object,
     slice_object,
 )
+from tests.packets_dual import dual, in_ipv6
 
 Obj = dict[str, Any]
 Event = tuple[str, Obj] | dict[str, int] | None
@@ -108,7 +110,14 @@ def services(draw: st.DrawFn) -> Obj:
     more = draw(
         st.sampled_from([{}, {}, {}, {"clusterIP": "None"}, {"type": "ExternalName", "clusterIP": ""}])
     )
-    return service_object(name, address, *ports, **more)
+    made = service_object(name, address, *ports, **more)
+    family = draw(st.sampled_from(["IPv4", "dual", "dual", "IPv6"]))
+    if family == "IPv4" or not made["spec"]["clusterIP"].startswith("10."):
+        return made
+    made = dual(made)
+    if family == "IPv6":
+        made["spec"] |= {"clusterIP": in_ipv6(address), "clusterIPs": [in_ipv6(address)]}
+    return made
 
 
 @st.composite
@@ -120,7 +129,8 @@ def slices(draw: st.DrawFn) -> Obj:
         for address in addresses
     ]
     ports = draw(st.sampled_from([[HTTP], [HTTP, DNS]]))
-    return slice_object(name, ports, endpoints, draw(st.sampled_from("xy")))
+    family = draw(st.sampled_from(["IPv4", "IPv6"]))
+    return slice_object(name, ports, endpoints, draw(st.sampled_from("xy")), family)
 
 
 @st.composite
@@ -128,12 +138,18 @@ def pods(draw: st.DrawFn) -> Obj:
     k = draw(st.integers(2, 3))
     name, phase = draw(st.sampled_from(["p", "q"])), draw(st.sampled_from(["Running", "Running", "Failed"]))
     return pod_object(
-        name, draw(st.sampled_from(["node1", "node2"])), f"10.244.1.{k}", f"node1-p{k}", phase=phase
+        name,
+        draw(st.sampled_from(["node1", "node2"])),
+        f"10.244.1.{k}",
+        f"node1-p{k}",
+        phase=phase,
+        dual=draw(st.booleans()),
     )
 
 
 def nodes() -> st.SearchStrategy[Obj]:
-    return st.builds(node_object, st.just("node1"), st.sampled_from(["", "192.168.49.77"]))
+    addresses = st.sampled_from(["", "192.168.49.77"])
+    return st.builds(node_object, st.just("node1"), addresses, dual=st.sampled_from([True, True, False]))
 
 
 def ports_of_the_bridge() -> st.SearchStrategy[dict[str, int]]:
@@ -150,6 +166,11 @@ BEGINNING: list[Event] = [
     ("ADDED", service_object("b", "10.96.0.11", HTTP, DNS)),
     ("ADDED", slice_object("b", [HTTP, DNS], [endpoint_object(a) for a in ADDRESSES[2:]], "x")),
     ("ADDED", service_object("c", "10.96.0.12", HTTP)),
+]
+DUAL_BEGINNING: list[Event] = [
+    (event[0], obj) if isinstance(event, tuple) else event
+    for event in BEGINNING
+    for obj in (in_both_families([event[1]]) if isinstance(event, tuple) else [{}])
 ]
 
 
@@ -189,13 +210,18 @@ def live(proxier: Proxier, history: list[Event]) -> None:
 
 
 @settings(max_examples=300)
-@given(before=histories(), later=histories(), few=st.booleans())
+@given(
+    before=histories(),
+    later=histories(),
+    few=st.booleans(),
+    beginning=st.sampled_from([BEGINNING, DUAL_BEGINNING]),
+)
 def test_a_proxier_that_lived_through_anything_equals_a_fresh_one(
-    before: list[Event], later: list[Event], few: bool
+    before: list[Event], later: list[Event], few: bool, beginning: list[Event]
 ) -> None:
     hash_of = few_bits if few else group_hash
     lived, switch, have = Proxier("node1", hash_of=hash_of), ModelSwitch(), Have()
-    before = [*BEGINNING, *before]
+    before = [*beginning, *before]
     for history in (before, later):
         live(lived, history)
         sent = messages(lived.changes(), have)
@@ -220,7 +246,7 @@ def test_any_state_follows_any_other_by_one_diff(first: list[Event], second: lis
     switch, have = ModelSwitch(), Have()
     for history in (first, second):
         proxier = Proxier("node1")
-        live(proxier, [("ADDED", node_object("node1")), PORTS, *history])
+        live(proxier, [("ADDED", node_object("node1", dual=True)), PORTS, *history])
         want = proxier.desired()
         switch.take(diff(have, want))
         have = after(have, want)
