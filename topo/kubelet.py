@@ -22,12 +22,14 @@ from typing import Any, Protocol, TypeVar
 from controller.api.client import Batch, Client, Informer
 from controller.api.errors import ApiError, Conflict, NotFound, PodwireError, Unreachable
 from controller.api.objects import Obj
+from controller.api.wiring import KUBELET_SOCKET
 from topo.kubelet_batch import Batcher, Progress
 from topo.kubelet_events import EventRecorder
 from topo.kubelet_ipam import Ipam
 from topo.kubelet_link import RuntimeLink
 from topo.kubelet_machine import Machine, Pace
 from topo.kubelet_pod import PodWorker
+from topo.kubelet_server import KubeletServer
 from topo.kubelet_spec import Place, is_mirror
 from topo.kubelet_status import ContainerRecord
 from topo.plan import pod_host_name
@@ -62,6 +64,8 @@ class Kubelet:
         pace: Pace | None = None,
         logs: Path | None = None,
     ) -> None:
+        self._server = KubeletServer(runtime.with_name(KUBELET_SOCKET), nodes, logs) if logs else None
+        self._serving: asyncio.Task[None] | None = None
         self._client, self._wires, self._runtime, self._log = client, wires, runtime, log
         self._nodes, self._pace = frozenset(nodes), pace or Pace()
         self._logs = str(logs) if logs else ""
@@ -113,6 +117,8 @@ class Kubelet:
             loop.close()
 
     def _set_up(self) -> None:
+        if self._server:
+            self._serving = self._loop.create_task(self._server.run())
         plugs: Batcher[PodPlug, None] = Batcher(self._plug)
         unplugs: Batcher[str, None] = Batcher(self._unplug)
         credentials: Batcher[Obj, Mapping[str, str]] = Batcher(self._credentials)

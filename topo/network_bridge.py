@@ -11,6 +11,7 @@ from typing import Any
 from mininet.link import Intf, Link
 from mininet.node import OVSSwitch
 
+from controller.api.wiring import conntrack_zones
 from topo.links import Workbench
 from topo.network_hosts import NetnsHost
 from topo.network_shell import LazyShell
@@ -64,6 +65,11 @@ class Wire(Link):  # type: ignore[misc]
         node2.bench.rtnetlink.run([veth(far, near)])
 
 
+HALF_CLOSED = {"netdev": "tcp_fin_wait=3600", "system": "tcp_close_wait=3600"}
+"""How long a connection of which one side has ended may stay idle: kube-proxy's tcpCloseWaitTimeout, an
+hour. By the type of datapath: the userspace one calls that state after its other end."""
+
+
 class NodeBridge(LazyShell, OVSSwitch):  # type: ignore[misc]
     """A node's bridge on the lab's private Open vSwitch; ports are added in batches."""
 
@@ -100,6 +106,9 @@ class NodeBridge(LazyShell, OVSSwitch):  # type: ignore[misc]
             if interface != "lo":
                 self.prepare(interface)
                 args += ["--", "add-port", self.name, interface]
+        kind = self.ovs.bridge_type
+        for zone in conntrack_zones(self.node_plan.number):
+            args += ["--", "--may-exist", "add-zone-tp", kind, f"zone={zone}", HALF_CLOSED[kind]]
         return args
 
     def start(self, controllers: Sequence[Any]) -> None:

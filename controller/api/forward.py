@@ -1,4 +1,4 @@
-"""Forwards one HTTP request to a pod, from the control plane's node, and brings the answer back.
+"""Forwards one HTTP request to a pod or a node, from the control plane's node; brings the answer back.
 
 The server's half of ``proxy``. Requests and answers are forwarded whole, not as a stream; a protocol
 upgrade is not. Links in HTML are left as they are.
@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from controller.api.namespaces import call_in
 from controller.api.proxy import unavailable
@@ -43,12 +44,16 @@ async def forward(
     path: str,
     headers: Mapping[str, str],
     body: bytes,
+    unix: Path | None = None,
 ) -> Forwarded:
-    """Ask from within a network namespace. 503 when nobody answers."""
+    """Ask from within a network namespace, or by a Unix socket in its place. 503 when nobody answers."""
 
     def ask() -> Forwarded:
         try:
-            plain = call_in(netns, lambda: socket.create_connection((address, port), _TIMEOUT))
+            if unix is not None:
+                plain = _dial(unix)
+            else:
+                plain = call_in(netns, lambda: socket.create_connection((address, port), _TIMEOUT))
         except OSError as error:
             raise _unreachable(address, port, error) from None
         connection = http.client.HTTPConnection(address, port, timeout=_TIMEOUT)
@@ -64,6 +69,17 @@ async def forward(
             connection.close()
 
     return await asyncio.to_thread(ask)
+
+
+def _dial(unix: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made.settimeout(_TIMEOUT)
+    try:
+        made.connect(str(unix))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The ``proxy`` subresource of Services and Pods: where a request is to be forwarded. Pure.
+"""The ``proxy`` subresource of Services, Pods and Nodes: where a request is to be forwarded. Pure.
 
 Names are written as Kubernetes writes them: ``[scheme:]name[:port]``, the port by name or number. How
 the request gets there is ``forward``'s.
@@ -18,9 +18,10 @@ from controller.api.kinds import KINDS
 from controller.api.objects import Obj
 from controller.api.routes import Target
 from controller.api.status import not_found, status_of
+from controller.api.wiring import KUBELET_PORT, node_address
 
-_PATH = re.compile(r"/api/v1/namespaces/([^/]+)/(services|pods)/([^/]+)/proxy(/.*)?")
-_KINDS = {"services": "Service", "pods": "Pod"}
+_PATH = re.compile(r"/api/v1/(?:namespaces/([^/]+)/(services|pods)|(nodes))/([^/]+)/proxy(/.*)?")
+_KINDS = {"services": "Service", "pods": "Pod", "nodes": "Node"}
 _SERVICE_NAME = "kubernetes.io/service-name"
 Get = Callable[[str, str, str], Obj | None]
 
@@ -42,13 +43,19 @@ class ProxyPath:
         """For the table of access."""
         return Target(KINDS[self.kind], self.namespace, self.name, "proxy")
 
+    @property
+    def is_for_kubelet(self) -> bool:
+        """Of a node, without a port or with the kubelet's."""
+        return self.kind == "Node" and self.port in ("", str(KUBELET_PORT))
+
 
 def parse(path: str) -> ProxyPath | None:
     """A raw (still percent-encoded) path; None when it is no proxy path."""
     found = _PATH.fullmatch(path)
     if found is None:
         return None
-    namespace, plural, words, rest = found.groups()
+    namespace, plural, node, words, rest = found.groups()
+    plural = plural or node
     parts = unquote(words).split(":")
     if len(parts) > 3 or (len(parts) == 3 and parts[0] not in ("http", "https", "")):
         raise BadRequest(f'invalid {plural} request "{unquote(words)}"')
@@ -56,7 +63,7 @@ def parse(path: str) -> ProxyPath | None:
     name, port = parts[0], parts[1] if len(parts) > 1 else ""
     return ProxyPath(
         kind=_KINDS[plural],
-        namespace=unquote(namespace),
+        namespace=unquote(namespace or ""),
         scheme=scheme or "http",
         name=name,
         port=port,
@@ -77,6 +84,8 @@ def resolve(
         raise not_found(where.kind, where.name)
     if where.kind == "Pod":
         return _of_pod(where, obj)
+    if where.kind == "Node":
+        return _of_node(where, obj)
     port = _service_port(where, obj)
     found = list(_endpoints(where, slices(where.namespace), port))
     if not found:
@@ -98,6 +107,15 @@ def _of_pod(where: ProxyPath, pod: Obj) -> tuple[str, int]:
                 return address, int(port["containerPort"])
         raise unavailable(f'no port "{where.port}" found for pod "{where.name}"')
     return address, int(ports[0]["containerPort"]) if ports else 80
+
+
+def _of_node(where: ProxyPath, node: Obj) -> tuple[str, int]:
+    address = node_address(node)
+    if not address:
+        raise unavailable(f'node "{where.name}" has no address yet')
+    if where.port and not where.port.isdigit():
+        raise BadRequest(f'invalid port "{where.port}" of node "{where.name}"')
+    return address, int(where.port or KUBELET_PORT)
 
 
 def _service_port(where: ProxyPath, service: Obj) -> str:

@@ -158,7 +158,7 @@ class Server:
             path=f"{f'/{where.name}' if kubelet else ''}{where.rest or '/'}{mark}{query}",
             headers=request.headers,
             body=await _body(request),
-            unix=self.path.with_name(KUBELET_SOCKET) if kubelet else None,
+            unix=self._socket.with_name(KUBELET_SOCKET) if kubelet else None,
         )
         response = web.Response(status=answer.status, body=answer.body)
         for word, text in answer.headers:

@@ -26,6 +26,10 @@ MASQUERADE_PORTS = range(1024, 61440)
 connections choose theirs above, so that neither ever meets the other's."""
 KUBE_PROXY_HEALTH_PORT = 10256
 """On every node's own addresses: kube-proxy's /healthz and /livez, what a cloud's load balancer asks."""
+KUBELET_PORT = 10250
+"""By this port the API server means a node's kubelet, which listens on KUBELET_SOCKET."""
+KUBELET_SOCKET = "kubelet.sock"
+"""In the lab's run directory."""
 CLOUD_LEASE = ("Lease", "kube-system", "cloud-controller-manager")
 """Kind, namespace and name of what says that there is a cloud: while it has a holder, Services of type
 LoadBalancer get addresses of LOAD_BALANCER_NET."""
@@ -97,6 +101,12 @@ MIRROR = "kubernetes.io/config.mirror"
 """The annotation of a mirror Pod: shown for a process that no kubelet starts."""
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 """The label of the node on which the API server is."""
+
+
+def conntrack_zones(number: int) -> tuple[int, int]:
+    """(DNAT zone, SNAT zone) of node ``number``, for both families: all bridges of one ovs-vswitchd share
+    one conntrack."""
+    return 1000 + 2 * number, 1001 + 2 * number
 
 
 def node_addresses(node: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from controller.api.wiring import RANGES
 from tests.conformance.case import case
 from tests.conformance.kit import Kit
 from tests.conformance.objects import Obj, endpoint_slice, service_object
@@ -252,7 +253,9 @@ def service_cidr_operations(kit: Kit) -> None:
         for n, name in enumerate(names)
     ]  # fmt: skip
     operations(kit, "ServiceCIDR", "/apis/networking.k8s.io/v1", "servicecidrs", cidrs)
-    assert kit.client_api.get("ServiceCIDR", "kubernetes")["spec"]["cidrs"] == ["10.96.0.0/12"]
+    assert kit.client_api.get("ServiceCIDR", "kubernetes")["spec"]["cidrs"] == [
+        str(RANGES[family].services) for family in kit.lab.plan.families
+    ]
 
 
 @case("ServiceCIDR and IPAddress API", "should support IPAddress API operations")

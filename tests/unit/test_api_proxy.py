@@ -70,7 +70,7 @@ def test_a_proxy_url_names_scheme_name_port_and_path(
 
 def test_other_urls_are_no_proxy_urls_and_an_odd_scheme_is_refused() -> None:
     assert proxy.parse("/api/v1/namespaces/default/services/web") is None
-    assert proxy.parse("/api/v1/nodes/node1/proxy/") is None
+    assert proxy.parse("/api/v1/nodes/node1/status") is None
     with pytest.raises(BadRequest, match='invalid services request "ftp:web:21"'):
         proxy.parse("/api/v1/namespaces/default/services/ftp:web:21/proxy/")
 
@@ -91,3 +91,35 @@ def test_what_cannot_be_reached_is_said_in_kubernetes_words() -> None:
         target("services/web")
     with pytest.raises(NotFound, match='services "other" not found'):
         target("services/other")
+
+
+NODE: Obj = {
+    "kind": "Node",
+    "metadata": {"name": "node1"},
+    "status": {"addresses": [{"type": "InternalIP", "address": "192.168.49.2"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "kubelet"),
+    [
+        ("node1", ("192.168.49.2", 10250), True),
+        ("node1:10250", ("192.168.49.2", 10250), True),
+        ("node1:10256", ("192.168.49.2", 10256), False),
+    ],
+)
+def test_a_nodes_proxy_leads_to_its_kubelet_unless_another_port_is_asked(
+    words: str, at: tuple[str, int], kubelet: bool
+) -> None:
+    where = proxy.parse(f"/api/v1/nodes/{words}/proxy/logs/")
+    assert where is not None
+    assert (where.kind, where.name, where.rest, where.is_for_kubelet) == ("Node", "node1", "/logs/", kubelet)
+    found = proxy.resolve(where, lambda *named: NODE, lambda namespace: (), random.Random(1))
+    assert found == at
+
+
+def test_a_node_that_is_not_there_is_not_found() -> None:
+    where = proxy.parse("/api/v1/nodes/node9/proxy/")
+    assert where is not None
+    with pytest.raises(NotFound, match='nodes "node9" not found'):
+        proxy.resolve(where, lambda *named: None, lambda namespace: (), random.Random(1))
