@@ -76,6 +76,8 @@ def explain_flows(dump: str, proxier: Proxier) -> list[ExplainedFlow]:
         if key.cookie in counted:
             group, endpoint, cause = counted[key.cookie]
             why = f"A connection that {group.scheduler.name} gave to {endpoint}; it counts while this stands."
+        elif key.cookie >> 56 == Category.CONNECTION:
+            why = "A connection of a Service that is gone or scheduled otherwise now: no longer counted."
         if key.cookie >> 56 == Category.LEASE:
             cause, why = Cause(Category.NODE, "", proxier.name), _LEASE
         table = TABLES_BY_ID.get(key.table)

@@ -20,6 +20,7 @@ from controller.kubeproxy.fields import (
     CT_NW_DST,
     CT_NW_PROTO,
     CT_TP_DST,
+    FIRST_FRAGMENT,
     IPV4,
     PROTOCOLS,
     SRC_PORT,
@@ -29,7 +30,7 @@ from controller.kubeproxy.fields import (
 )
 from controller.kubeproxy.flow import Cause, Flow
 from controller.kubeproxy.node import Node
-from controller.kubeproxy.pipeline import CONNTRACK_STATE, NORMAL, SCHEDULER, SERVICE_GROUP
+from controller.kubeproxy.pipeline import CONNTRACK_STATE, HIGHEST, NORMAL, SCHEDULER, SERVICE_GROUP
 from controller.kubeproxy.schedulers import Scheduler
 from controller.kubeproxy.services import Address, Endpoint, ServicePort
 
@@ -68,6 +69,15 @@ def flows_of_scheduler(port: ServicePort, groups: Iterable[int], node: Node, cau
             cause,
             "No kubeproxy holds the lease: the group chooses, so that the Service goes on.",
         )
+        if port.name.protocol == "UDP":
+            yield Flow(
+                SCHEDULER,
+                HIGHEST,
+                (port.family.ip, FIRST_FRAGMENT, SERVICE_GROUP(group_id)),
+                (ToGroup(group_id),),
+                cause,
+                "It opens a connection in fragments: the others wait in the switch, not for us.",
+            )
     if not port.scheduler.counts:
         return
     asked = CT_NW_DST if port.family is IPV4 else CT_IPV6_DST

@@ -220,7 +220,7 @@ TABLES = number(
             "Scheduler",
             "PreRouting",
             "asks the kubeproxy for whom the next connection is, or the group while there is none",
-            _fields(ETH_TYPE, REG5),
+            _fields(ETH_TYPE, IP_FRAG, REG5),
         ),
         _table(
             "SessionLearn",

@@ -287,7 +287,8 @@ class Switch:
             for message in sends:
                 LOG.debug("%s: %s", self.node, said(message))
         bundle = openflow.bundle(sends, next(self._xids), next(self._xids))
-        for piece in openflow.joined([*bundle, openflow.barrier_request(change.barrier)]):
+        lease, _ = self.dispatcher.lease(now, next(self._xids))  # what is settled is scheduled, too
+        for piece in openflow.joined([*bundle, lease, openflow.barrier_request(change.barrier)]):
             channel.send(piece)
         return True
 
