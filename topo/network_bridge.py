@@ -106,9 +106,6 @@ class NodeBridge(LazyShell, OVSSwitch):  # type: ignore[misc]
             if interface != "lo":
                 self.prepare(interface)
                 args += ["--", "add-port", self.name, interface]
-        kind = self.ovs.bridge_type
-        for zone in conntrack_zones(self.node_plan.number):
-            args += ["--", "--may-exist", "add-zone-tp", kind, f"zone={zone}", HALF_CLOSED[kind]]
         return args
 
     def start(self, controllers: Sequence[Any]) -> None:
@@ -117,7 +114,8 @@ class NodeBridge(LazyShell, OVSSwitch):  # type: ignore[misc]
     @classmethod
     def batchStartup(cls, switches: Sequence[NodeBridge], **_kwargs: Any) -> Sequence[NodeBridge]:  # noqa: N802
         args = [arg for switch in switches for arg in switch.start_args()]
-        switches[0].ovs.vsctl(*args)
+        numbers = [switch.node_plan.number for switch in switches]
+        switches[0].ovs.vsctl(*args, *_timeouts(switches[0].ovs.bridge_type, numbers))
         return switches
 
     @classmethod
@@ -134,3 +132,14 @@ class NodeBridge(LazyShell, OVSSwitch):  # type: ignore[misc]
 
     def detach(self, intf: Any) -> None:
         self.ovs.vsctl("--if-exists", "del-port", self.name, str(intf))
+
+
+def _timeouts(kind: str, numbers: Sequence[int]) -> list[str]:
+    """The part of that transaction that gives the nodes' conntrack zones their policy."""
+    args = ["--", "--id=@policy", "create", "CT_Timeout_Policy", f"timeouts:{HALF_CLOSED[kind]}"]
+    zones = [zone for number in numbers for zone in conntrack_zones(number)]
+    for zone in zones:
+        args += ["--", f"--id=@zone{zone}", "create", "CT_Zone", "timeout_policy=@policy"]
+    args += ["--", "--id=@datapath", "create", "Datapath", "datapath_version=0"]
+    args += [f"ct_zones:{zone}=@zone{zone}" for zone in zones]
+    return [*args, "--", "set", "Open_vSwitch", ".", f"datapaths:{kind}=@datapath"]
