@@ -34,6 +34,7 @@ from controller.kubeproxy.pipeline import (
     HIGH,
     LAST,
     LOW,
+    MARK_SERVICE,
     MISS,
     NEEDS_SNAT,
     NODE_PORT_MARK,
@@ -164,6 +165,14 @@ def _conntrack(node: Node) -> Iterator[Flow]:
         (),
         node.cause,
         "Not part of any connection as it should be; let through, it would reset a healthy one.",
+    )
+    yield Flow(
+        CONNTRACK_STATE,
+        NORMAL,
+        (ip, proto(family.icmp), ct_state("+rel-rpl+trk-dnat"), MARK_SERVICE()),
+        (Ct(node.dnat_zone, "L3Forwarding", commit=True, nat=Nat()),),
+        node.cause,
+        "An error about an answer, for the endpoint: a kernel's conntrack translates it with a commit only.",
     )
     yield Flow(
         CONNTRACK_STATE,

@@ -207,6 +207,14 @@ def _snat(node: Node) -> Iterator[Flow]:
         )
     yield Flow(
         SNAT,
+        NORMAL,
+        (ip, proto(node.family.icmp), ct_state("+rel-rpl+trk")),
+        (Ct(node.snat_zone, "Output", commit=True, nat=Nat()),),
+        node.cause,
+        "An error about an answer, for the endpoint: what it quotes went to the node's address.",
+    )
+    yield Flow(
+        SNAT,
         MISS,
         (ip,),
         (Ct(node.snat_zone, "Output", nat=Nat()),),

@@ -182,7 +182,7 @@ TABLES = number(
             "ConntrackState",
             "ConntrackState",
             "drops the invalid, lets known connections skip the choosing",
-            _fields(CT_STATE, REG0, ETH_TYPE, IP_FRAG, IP_PROTO, ICMP_TYPE, ICMPV6_TYPE, *_CT_ASKED),
+            _fields(CT_STATE, CT_MARK, REG0, ETH_TYPE, IP_FRAG, IP_PROTO, ICMP_TYPE, ICMPV6_TYPE, *_CT_ASKED),
             "Connections",
             "NodePortMark",
             "L3Forwarding",
