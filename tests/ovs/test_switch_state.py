@@ -19,6 +19,7 @@ from controller.kubeproxy.pipeline import ENDPOINT_DNAT
 from controller.kubeproxy.proxier import Proxier
 from tests.kubeproxy_objects import (
     endpoint_object,
+    in_both_families,
     node_object,
     pod_object,
     port_object,
@@ -55,16 +56,17 @@ def bring(bridge: OpenFlowSocket, proxier: Proxier) -> Have:
     return read_back(bridge)
 
 
-def proxier_with(addresses: list[str]) -> Proxier:
+def proxier_with(addresses: list[str], *, dual: bool = False) -> Proxier:
     """node1 with a pod and one Service over these endpoints."""
     proxier = Proxier("node1")
     proxier.set_ports(PORTS)
-    for obj in (
+    objects = [
         node_object("node1"),
         pod_object("alice", "node1", "10.244.1.2", "node1-p2"),
         service_object("web", "10.96.0.50", HTTP),
         slice_object("web", [HTTP], [endpoint_object(address) for address in addresses]),
-    ):
+    ]
+    for obj in in_both_families(objects) if dual else objects:
         proxier.apply("ADDED", obj)
     return proxier
 
@@ -82,7 +84,7 @@ def test_a_switch_takes_every_change_and_then_holds_what_is_desired(
     bridge.send(openflow.bundle(diff(have, proxier.desired()), 1, 1))
     have = read_back(bridge)
     assert (have.flows, have.groups) == (set(), {})
-    live(proxier, [("ADDED", node_object("node1")), PORTS])
+    live(proxier, [("ADDED", node_object("node1", dual=True)), PORTS])
     for history in (first, second):
         live(proxier, history)
         sent = messages(proxier.changes(), have)
@@ -93,14 +95,32 @@ def test_a_switch_takes_every_change_and_then_holds_what_is_desired(
 
 
 def test_a_restarted_proxier_finds_nothing_to_send(bridge: OpenFlowSocket) -> None:
+    bring(bridge, proxier_with(remote(3), dual=True))
+    assert diff(read_back(bridge), proxier_with(remote(3), dual=True).desired()) == []
+
+
+@pytest.mark.parametrize("count", [LARGEST_GROUP, 2 * LARGEST_GROUP])
+def test_groups_of_ipv6_endpoints_are_as_large_and_read_back_whole(
+    bridge: OpenFlowSocket, count: int
+) -> None:
+    """Their buckets are larger; one larger than 65,535 bytes in all would end ovs-vswitchd."""
+    proxier = proxier_with(remote(count // 10), dual=True)
+    for number in range(10):
+        addresses = [f"fd00:10:244:2:{number}::{i:x}" for i in range(1, count // 10 + 1)]
+        made = slice_object(
+            "web", [HTTP], [endpoint_object(address) for address in addresses], f"six{number}"
+        )
+        proxier.apply("ADDED", made | {"addressType": "IPv6"})
+    have = bring(bridge, proxier)
+    assert sum(len(ids) for ids in have.groups.values()) > count
+    assert diff(have, proxier.desired()) == []
     bring(bridge, proxier_with(remote(3)))
-    assert diff(read_back(bridge), proxier_with(remote(3)).desired()) == []
 
 
 def test_flows_and_groups_removed_by_hand_come_back_and_nothing_else_is_touched(
     bridge: OpenFlowSocket, switch: DummySwitch
 ) -> None:
-    proxier = proxier_with(remote(3))
+    proxier = proxier_with(remote(3), dual=True)
     whole = bring(bridge, proxier)
     switch.ovs.ofctl("del-groups", "br-node1")  # takes the flows that use it along
     switch.ovs.ofctl("del-flows", "br-node1", f"table={ENDPOINT_DNAT.id}")
