@@ -22,12 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from controller.api import proxy, routes, verbs
+from controller.api import metrics, proxy, routes, verbs
 from controller.api.aiohttp_web import web
 from controller.api.bodies import parse_json
 from controller.api.errors import ApiError, BadRequest, PodwireError
 from controller.api.forward import forward
 from controller.api.history import encode
+from controller.api.kinds import KINDS
 from controller.api.progress import Progress, not_settled
 from controller.api.registry import Registry, timestamp
 from controller.api.secure import Handler, SecureConfig, SecurePort
@@ -50,6 +51,7 @@ class Server:
         self._secure = SecurePort(registry.store, self._handle_secure, secure) if secure else None
         self.progress = Progress()
         self._socket = socket
+        self._metrics = metrics.Metrics()
         self._reported = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._hub = Hub(registry.store)
@@ -96,6 +98,13 @@ class Server:
         return await self._answer(request, self._secure.admit(request))
 
     async def _or_status(self, answer: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        began = metrics.clock()
+        response = await self._answered(answer, request)
+        took = metrics.clock() - began
+        self._metrics.count(request.method, request.path, request.query, response.status, took)
+        return response
+
+    async def _answered(self, answer: Handler, request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await answer(request)
         except ApiError as error:
@@ -113,6 +122,10 @@ class Server:
         path, query = request.path, request.query
         if path.startswith("/podwire/v1/"):
             return await self._side_channel(request, path.removeprefix("/podwire/v1/"))
+        if path == "/metrics" and request.method == "GET":
+            stored = {kind.plural: self.registry.store.count(kind.kind) for kind in KINDS.values()}
+            text = self._metrics.text(stored)
+            return web.Response(body=text.encode(), headers={"Content-Type": metrics.CONTENT_TYPE})
         proxied = proxy.parse(request.raw_path.partition("?")[0])
         if proxied is not None:
             return await self._proxy(request, proxied)

@@ -109,15 +109,19 @@ def _segment(source: str, destination: str, from_port: int, to_port: int) -> byt
 
 @case("KubeProxy", "should set TCP CLOSE_WAIT timeout [Privileged]")
 def close_wait(kit: Kit) -> None:
-    """Upstream reads the time left of a connection whose server has closed in /proc/net/nf_conntrack: an
-    hour. Open vSwitch does not tell it; what it does is set by the timeout policies of its zones. Both of
-    a node's zones must have one with an hour for the half-closed state, which the userspace datapath keeps
-    under the name tcp_fin_wait and the kernel under tcp_close_wait."""
-    word = "tcp_fin_wait" if kit.lab.ovs.datapath == "user" else "tcp_close_wait"
-    policies = kit.lab.ovs.vsctl("--columns=timeouts", "--bare", "list", "CT_Timeout_Policy")
-    left = [int(found) for found in re.findall(rf"{word}=(\d+)", policies)]
-    assert left, f"no zone has a timeout policy with {word}: half-closed connections are forgotten early"
-    assert all(3540 <= one <= 3660 for one in left), f"{word} is {left}, not about 3600"
+    """Upstream reads the time left of a connection whose server has closed in /proc/net/nf_conntrack; here
+    Open vSwitch's conntrack is asked for it, of both of the nodes' entries."""
+    service, _ = kit.service("web"), kit.pods("web", (2,))
+    request = b"GET /hostname HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
+    with connection(kit.host(kit.client(1)), kit.target(service)) as sock:
+        sock.sendall(request)
+        while sock.recv(65536):
+            pass
+        port = sock.getsockname()[1]
+        entries = kit.lab.ovs.appctl("dpctl/dump-conntrack", "-s").splitlines()
+    left = [int(re.findall(r"timeout=(\d+)", one)[0]) for one in entries if f"sport={port}," in one]
+    assert left, f"no entry of the connection from port {port}"
+    assert all(3540 <= one <= 3660 for one in left), f"forgotten in {left} seconds, not in 3600"
 
 
 @case("KubeProxy", "should update metric for tracking accepted packets destined for localhost nodeports")
