@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet import TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
@@ -21,13 +21,16 @@ from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.readback import learned
 from tests.kubeproxy_objects import (
     endpoint_object,
+    in_both_families,
     node_object,
     pod_object,
     port_object,
     service_object,
     slice_object,
 )
+from tests.ovs.layers import header, hops_of, ip_of
 from tests.ovs.switch import DummySwitch
+from tests.packets_dual import in_ipv6
 
 Obj = dict[str, Any]
 PORTS = {"node1-host": 1, "node1-up": 2, "node1-p2": 3}
@@ -38,10 +41,10 @@ OUTSIDE = "198.51.100.11"
 
 
 class Scene:
-    """node1 with a client pod and a Service over pods A, B, C ... on node2."""
+    """node1 with a client pod and a Service over pods A, B, C ... on node2, in both families."""
 
     def __init__(self, switch: DummySwitch) -> None:
-        self.switch = switch
+        self.switch, self.family = switch, "IPv4"
         switch.add_bridges({"br-node1": list(PORTS)})
         self.connect()
         self.have = Have()
@@ -52,6 +55,17 @@ class Scene:
         # This connection is no controller's: it gets packets only when it says how much of each.
         self.socket.send([bytes((6, 9, 0, 12, 0, 0, 0, 1, 0, 0, 0xFF, 0xFF))])
 
+    def at(self, address: str) -> str:
+        """The address in this scene's family."""
+        return address if self.family == "IPv4" else in_ipv6(address)
+
+    def ip(self, src: str, dst: str) -> Any:
+        return header(self.at(src), self.at(dst))
+
+    def tell(self, obj: Obj) -> None:
+        for one in in_both_families([obj]):
+            self.proxier.apply("ADDED", one)
+
     def start(self, scheduler: str, weights: list[int], **spec: Any) -> None:
         """A kubeproxy that knows nothing of what was before."""
         self.proxier = Proxier("node1")
@@ -59,10 +73,10 @@ class Scene:
         self.dispatcher = Dispatcher(self.proxier.scheduled)
         self.weights = weights
         for obj in (node_object("node1"), pod_object("alice", "node1", CLIENT, "node1-p2")):
-            self.proxier.apply("ADDED", obj)
+            self.tell(obj)
         service = service_object("web", SERVICE, TCP_PORT, UDP_PORT, **spec)
         service["metadata"]["annotations"] = {wiring.SCHEDULER: scheduler}
-        self.proxier.apply("ADDED", service)
+        self.tell(service)
         for place, weight in enumerate(weights):
             metadata: Obj = {"name": f"web-{place}", "namespace": "default"}
             metadata["annotations"] = {wiring.WEIGHT: str(weight)}
@@ -79,7 +93,7 @@ class Scene:
             for place in range(pods)
             if "ABCDEFGHIJ"[place] != without
         ]
-        self.proxier.apply("ADDED", slice_object("web", [TCP_PORT, UDP_PORT], endpoints))
+        self.tell(slice_object("web", [TCP_PORT, UDP_PORT], endpoints))
         self.sync()
 
     def sync(self) -> None:
@@ -100,7 +114,7 @@ class Scene:
         self.switch.sent("node1-up"), self.switch.sent("node1-p2")
         self.switch.receive(port, bytes(Ether(src=mac, dst=wiring.GATEWAY_MAC) / packet))
         self.hear()
-        return [Ether(frame)[IP] for out in ("node1-up", "node1-p2") for frame in self.switch.sent(out)]
+        return [ip_of(Ether(frame)) for out in ("node1-up", "node1-p2") for frame in self.switch.sent(out)]
 
     def hear(self) -> int:
         """Handle what the switch said; how many messages that were."""
@@ -112,7 +126,7 @@ class Scene:
 
     def open(self, *, port: int = 0, source: str = CLIENT, to: str = SERVICE, number: int = 80) -> str:
         """A new TCP connection: the letter of who got it."""
-        syn = IP(src=source, dst=to) / TCP(sport=port or next(self.ports), dport=number, flags="S", seq=1)
+        syn = self.ip(source, to) / TCP(sport=port or next(self.ports), dport=number, flags="S", seq=1)
         (left,) = self.send(syn, "node1-p2" if source == CLIENT else "node1-up")
         return letter(left.dst)
 
@@ -128,12 +142,18 @@ class Scene:
 
 
 def letter(address: str) -> str:
-    return "ABCDEFGHIJ"[int(address.rpartition(".")[2]) - 2]
+    return "ABCDEFGHIJ"[int(address.replace(":", ".").rpartition(".")[2]) - 2]
 
 
 @pytest.fixture(scope="module")
-def scene(switch: DummySwitch) -> Scene:
+def cluster(switch: DummySwitch) -> Scene:
     return Scene(switch)
+
+
+@pytest.fixture(params=["IPv4", "IPv6"])
+def scene(cluster: Scene, request: pytest.FixtureRequest) -> Scene:
+    cluster.family = str(request.param)
+    return cluster
 
 
 @pytest.mark.parametrize(
@@ -157,46 +177,46 @@ def test_connections_go_as_the_scheduler_says(
 
 def test_only_the_first_packet_of_a_connection_comes_to_the_kubeproxy(scene: Scene) -> None:
     scene.start("rr", [1, 1])
-    ip = IP(src=CLIENT, dst=SERVICE)
+    ip = scene.ip(CLIENT, SERVICE)
     (syn,) = scene.send(ip / TCP(sport=7001, dport=80, flags="S", seq=1))
-    assert (syn.dst, syn[TCP].dport, syn.src) == ("10.244.2.2", 8080, CLIENT)
-    back = IP(src="10.244.2.2", dst=CLIENT) / TCP(sport=8080, dport=7001, flags="SA", seq=9, ack=2)
+    assert (syn.dst, syn[TCP].dport, syn.src) == (scene.at("10.244.2.2"), 8080, scene.at(CLIENT))
+    back = scene.ip("10.244.2.2", CLIENT) / TCP(sport=8080, dport=7001, flags="SA", seq=9, ack=2)
     (answer,) = scene.send(back, "node1-up")
-    assert (answer.src, answer[TCP].sport) == (SERVICE, 80)
+    assert (answer.src, answer[TCP].sport) == (scene.at(SERVICE), 80)
     scene.switch.receive("node1-p2", bytes(Ether(src=wiring.mac_of(CLIENT), dst=wiring.GATEWAY_MAC)
         / ip / TCP(sport=7001, dport=80, flags="A", seq=2, ack=10)))  # fmt: skip
     assert scene.hear() == 0
-    assert [Ether(f)[IP].dst for f in scene.switch.sent("node1-up")] == ["10.244.2.2"]
+    assert [ip_of(Ether(f)).dst for f in scene.switch.sent("node1-up")] == [scene.at("10.244.2.2")]
 
 
 def test_a_syn_that_comes_twice_counts_once(scene: Scene) -> None:
     """The first may have waited for us while the second was sent."""
     scene.start("lc", [1, 1])
-    syn = Ether(src=wiring.mac_of(CLIENT), dst=wiring.GATEWAY_MAC) / IP(src=CLIENT, dst=SERVICE)
+    syn = Ether(src=wiring.mac_of(CLIENT), dst=wiring.GATEWAY_MAC) / scene.ip(CLIENT, SERVICE)
     for _ in range(2):
         scene.switch.receive("node1-p2", bytes(syn / TCP(sport=7002, dport=80, flags="S", seq=5)))
     assert scene.hear() == 2
-    assert {Ether(f)[IP].dst for f in scene.switch.sent("node1-up")} == {"10.244.2.2"}
+    assert {ip_of(Ether(f)).dst for f in scene.switch.sent("node1-up")} == {scene.at("10.244.2.2")}
     assert scene.open() == "B"
 
 
 def test_a_burst_of_datagrams_goes_to_one_pod(scene: Scene) -> None:
     scene.start("rr", [1, 1, 1])
-    ask = Ether(src=wiring.mac_of(CLIENT), dst=wiring.GATEWAY_MAC) / IP(src=CLIENT, dst=SERVICE)
+    ask = Ether(src=wiring.mac_of(CLIENT), dst=wiring.GATEWAY_MAC) / scene.ip(CLIENT, SERVICE)
     for _ in range(3):
         scene.switch.receive("node1-p2", bytes(ask / UDP(sport=7003, dport=53) / Raw(b"who")))
     scene.hear()
-    assert [Ether(f)[IP].dst for f in scene.switch.sent("node1-up")] == ["10.244.2.2"] * 3
-    (other,) = scene.send(IP(src=CLIENT, dst=SERVICE) / UDP(sport=7004, dport=53) / Raw(b"who"))
-    assert other.dst == "10.244.2.3"
+    assert [ip_of(Ether(f)).dst for f in scene.switch.sent("node1-up")] == [scene.at("10.244.2.2")] * 3
+    (other,) = scene.send(scene.ip(CLIENT, SERVICE) / UDP(sport=7004, dport=53) / Raw(b"who"))
+    assert other.dst == scene.at("10.244.2.3")
 
 
 def test_from_outside_a_scheduled_node_port_is_masqueraded_as_any(scene: Scene) -> None:
     scene.start("rr", [1, 1])
-    for expected in ("10.244.2.2", "10.244.2.3"):
-        syn = IP(src=OUTSIDE, dst=NODE1) / TCP(sport=next(scene.ports), dport=30080, flags="S")
+    for expected in (scene.at("10.244.2.2"), scene.at("10.244.2.3")):
+        syn = scene.ip(OUTSIDE, NODE1) / TCP(sport=next(scene.ports), dport=30080, flags="S")
         (left,) = scene.send(syn, "node1-up")
-        assert (left.src, left.dst, left.ttl) == (NODE1, expected, 63)
+        assert (left.src, left.dst, hops_of(left)) == (scene.at(NODE1), expected, 63)
 
 
 def test_with_affinity_a_client_stays_and_others_are_scheduled(scene: Scene) -> None:
@@ -209,7 +229,7 @@ def test_with_affinity_a_client_stays_and_others_are_scheduled(scene: Scene) -> 
 def test_least_connection_sees_connections_end(scene: Scene) -> None:
     scene.start("lc", [1, 1])
     assert scene.pattern(2) == "AB"
-    client, pod = IP(src=CLIENT, dst=SERVICE), IP(src="10.244.2.2", dst=CLIENT)
+    client, pod = scene.ip(CLIENT, SERVICE), scene.ip("10.244.2.2", CLIENT)
     assert scene.open(port=7010) == "A"
     scene.send(pod / TCP(sport=8080, dport=7010, flags="SA", seq=9, ack=2), "node1-up")
     scene.send(client / TCP(sport=7010, dport=80, flags="A", seq=2, ack=10))
