@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-UNITS = {"a": ["s"], "b": ["s"], "c": ["Mbit/s", "Mbit/s"], "d": ["/s"], "e": ["ms", "ms"]}
+UNITS = {"a": ["s", "s"], "b": ["s"], "c": ["Mbit/s", "Mbit/s"], "d": ["/s"], "e": ["ms", "ms"]}
 UNITS["f"] = ["x pod's", "x pod's", "s", "s", "ms", "MB"]
 
 
