@@ -44,22 +44,23 @@ def _merge(live: Any, wanted: Any, schema: Schema) -> Any:
 
 def remove(obj: dict[str, Any], paths: Iterable[Path], kept: frozenset[Path]) -> None:
     """Take paths out of an object (changed in place). An item of a list goes with all in it, unless
-    somebody else owns a part of it (``kept``); a map that becomes empty goes too."""
+    somebody else owns a part of it (``kept``); a map that becomes empty goes too, unless somebody
+    wants it empty."""
     schema = published.of_kind(str(obj.get("kind")))
     for path in sorted(paths, key=len, reverse=True):
         if not any(other[: len(path)] == path for other in kept):
-            _remove(obj, path, schema)
+            _remove(obj, path, 0, schema, kept)
 
 
-def _remove(at: Any, path: Path, schema: Schema) -> None:
-    step, rest = path[0], path[1:]
+def _remove(at: Any, path: Path, depth: int, schema: Schema, kept: frozenset[Path]) -> None:
+    step, rest = path[depth], path[depth + 1 :]
     mark, _, word = step.partition(":")
     if mark == "f" and isinstance(at, dict) and word in at:
         if not rest:
             del at[word]
             return
-        _remove(at[word], rest, published.field(schema, word))
-        if at[word] in ({}, []):
+        _remove(at[word], path, depth + 1, published.field(schema, word), kept)
+        if at[word] in ({}, []) and path[: depth + 1] not in kept:
             del at[word]
     elif isinstance(at, list):
         if mark == "v":
@@ -69,7 +70,7 @@ def _remove(at: Any, path: Path, schema: Schema) -> None:
         for index, one in enumerate(at):
             if isinstance(one, dict) and item(one, keys) == step:
                 if rest:
-                    _remove(one, rest, published.items(schema))
+                    _remove(one, path, depth + 1, published.items(schema), kept)
                 else:
                     del at[index]
                 return

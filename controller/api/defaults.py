@@ -206,7 +206,13 @@ def _secret(obj: Obj, old: Obj | None) -> None:
         obj.setdefault("data", {})[word] = base64.b64encode(text.encode()).decode()
 
 
+def _budget(obj: Obj, old: Obj | None) -> None:
+    counts = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
+    _fill(obj["status"], **dict.fromkeys(counts, 0))
+
+
 _DEFAULTS: Mapping[str, Callable[[Obj, Obj | None], None]] = {
+    "PodDisruptionBudget": _budget,
     "Namespace": _namespace,
     "Service": _service,
     "Pod": _pod,
