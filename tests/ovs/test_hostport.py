@@ -25,8 +25,31 @@ def itself(row: Row) -> bool:
     return row.sender in ("node1", "node2") and row.to.startswith((row.sender, "localhost"))
 
 
-@pytest.mark.parametrize("row", [r for r in HOST_PORT_ROWS if not itself(r)], ids=lambda row: row.name)
+def at_an_ipv4_address(row: Row) -> bool:
+    """Whether its pods are open at a hostIP, which is of one family."""
+    return ":8089/" in row.to
+
+
+ON_THE_WIRE = [row for row in HOST_PORT_ROWS if not itself(row)]
+
+
+@pytest.mark.parametrize("row", ON_THE_WIRE, ids=lambda row: row.name)
 def test_row(world: World, row: Row) -> None:
+    check(world, row)
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ON_THE_WIRE if not at_an_ipv4_address(row)], ids=lambda row: row.name
+)
+def test_row_in_ipv6(world: World, row: Row) -> None:
+    world.family = "IPv6"
+    try:
+        check(world, row)
+    finally:
+        world.family = "IPv4"
+
+
+def check(world: World, row: Row) -> None:
     world.switch.flush_conntrack()
     host, _, protocol = row.to.rpartition("/")
     target, _, port = host.partition(":")
@@ -39,6 +62,7 @@ def test_row(world: World, row: Row) -> None:
         assert outcome.source == source_of(world, row, outcome.by)
 
 
+@pytest.mark.usefixtures("family")
 def test_a_udp_client_that_keeps_its_port_is_refused_when_the_pod_goes_and_served_when_it_is_back(
     world: World,
 ) -> None:
@@ -53,6 +77,7 @@ def test_a_udp_client_that_keeps_its_port_is_refused_when_the_pod_goes_and_serve
         assert world.connect("client1", "node1", 8088, "udp", 12345).kind == state
 
 
+@pytest.mark.usefixtures("family")
 def test_a_node_port_of_that_number_comes_first(world: World) -> None:
     world.add([host_port_pod("late-0", "node2", 30082)])
     world.sync()
