@@ -86,7 +86,13 @@ def _row(obj: Obj) -> tuple[str, ...]:
                 f"{p['port']}{f':{n}' if (n := p.get('nodePort')) else ''}/{p.get('protocol', 'TCP')}"
                 for p in spec.get("ports") or ()
             )
-            cells = (spec.get("type", ""), spec.get("clusterIP", "<none>"), external_ip(obj), ports, old)
+            cells = (
+                spec.get("type", ""),
+                spec.get("clusterIP", "<none>"),
+                external_ip(obj),
+                ports or "<none>",
+                old,
+            )
         case "Deployment":
             ready = f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 1)}"
             cells = (ready, *(str(status.get(k, 0)) for k in ("updatedReplicas", "availableReplicas")), old)
@@ -105,6 +111,8 @@ def _row(obj: Obj) -> tuple[str, ...]:
 
 def external_ip(service: Obj) -> str:
     """The EXTERNAL-IP column of ``kubectl get service``."""
+    if service["spec"].get("type") == "ExternalName":
+        return str(service["spec"].get("externalName"))
     if service["spec"].get("type") != "LoadBalancer":
         return ",".join(service["spec"].get("externalIPs") or ()) or "<none>"
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()

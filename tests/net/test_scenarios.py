@@ -32,9 +32,10 @@ LESSONS = {
     "default_services": 25,
     "dualstack": 38,
     "port_forward": 18,
+    "externalname": 15,
 }
 """With the number of checks each has at least."""
-INSIDE = ("default_services",)
+INSIDE = ("default_services", "externalname")
 """Lessons in which nobody outside asks."""
 POD_LINK = re.compile(r"node\d+-(?!host$|uplink$)")
 

@@ -115,3 +115,9 @@ def test_an_unknown_kind_is_answered_with_the_nearest() -> None:
     options = argparse.Namespace(kind="servcies", name=None, namespace="default", output="table")
     with pytest.raises(UsageError, match=r"resource type `servcies`\. Did you mean `services`"):
         cli_get.get(Api(), options)
+
+
+def test_an_external_name_is_shown_as_kubectl_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    named = obj("Service", "db", spec={"type": "ExternalName", "externalName": "db.example.com"})
+    _, row = table(capsys, "svc", named)
+    assert row[:5] == ["db", "ExternalName", "<none>", "db.example.com", "<none>"]
