@@ -12,11 +12,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from math import exp, lgamma, log
 from pathlib import Path
 
-from scapy.layers.inet import IP, TCP
+from scapy.layers.inet import TCP
 from scapy.layers.l2 import Ether
 
 from controller.api import wiring
@@ -27,14 +27,17 @@ from controller.kubeproxy.flows_fragments import FRAGMENT_GROUP
 from controller.kubeproxy.proxier import Proxier
 from tests.kubeproxy_objects import (
     endpoint_object,
+    in_both_families,
     node_object,
     pod_object,
     port_object,
     service_object,
     slice_object,
 )
+from tests.ovs.layers import header
 from tests.ovs.private_ovs import PrivateOvs
 from tests.ovs.switch import DummySwitch
+from tests.packets_dual import in_ipv6
 
 HTTP = port_object(80, 8080)
 PORTS = {"node1-host": 1, "node1-up": 2, "node1-p2": 3}
@@ -83,17 +86,18 @@ def chi_square_tail(square: float, freedom: int) -> float:
     return max(0.0, 1 - total * exp(a * log(x) - x - lgamma(a)))
 
 
-def proxier_over(count: int) -> Proxier:
+def proxier_over(count: int, dual: bool = False) -> Proxier:
     """node1 with a pod and a Service over so many endpoints on another node."""
     proxier = Proxier("node1")
     proxier.set_ports(PORTS)
     endpoints = [endpoint_object(str(FIRST + i)) for i in range(count)]
-    for obj in (
+    objects = [
         node_object("node1"),
         pod_object("alice", "node1", CLIENT, "node1-p2"),
         service_object("web", SERVICE, HTTP),
         slice_object("web", [HTTP], endpoints),
-    ):
+    ]
+    for obj in in_both_families(objects) if dual else objects:
         proxier.apply("ADDED", obj)
     return proxier
 
@@ -119,21 +123,26 @@ class Bench:
 
     def __init__(self, switch: DummySwitch, name: str = "br-even") -> None:
         self.switch, self.name = switch, name
+        self.family = "IPv4"
+        """In which connections are opened; endpoints are called by their IPv4 addresses."""
         switch.add_bridges({name: list(PORTS)})
         self._have = Have()
 
     def spread(self, count: int, method: str = "as here", connections: int = 0) -> Spread:
         """Where so many new connections go: by default 2,000, and 3,000 above 32 endpoints."""
-        self.hold(proxier_over(count).desired(), method)
+        self.hold(self.over(count), method)
         got = self.connect(connections or (3000 if count > 32 else 2000))
         return Spread(tuple(got[str(FIRST + i)] for i in range(count)))
 
     def moved(self, count: int, method: str = "as here", connections: int = 1000) -> float:
         """When one of so many endpoints goes: the share of the others' connections that would move."""
-        self.hold(proxier_over(count).desired(), method)
+        self.hold(self.over(count), method)
         before = self.chosen(connections)
-        self.hold(proxier_over(count - 1).desired(), method)
+        self.hold(self.over(count - 1), method)
         return moved(before, self.chosen(connections), str(FIRST + count - 1))
+
+    def over(self, count: int) -> Desired:
+        return proxier_over(count, self.family == "IPv6").desired()
 
     def hold(self, desired: Desired, method: str = "as here") -> None:
         groups = {number: by_method(group, method) for number, group in desired.groups.items()}
@@ -152,15 +161,21 @@ class Bench:
         self.switch.flush_conntrack()
         self.switch.forget_megaflows()
         self.switch.sent("node1-up")
-        head = Ether(src=wiring.mac_of(source), dst=wiring.GATEWAY_MAC) / IP(src=source, dst=target)
+        ipv6 = self.family == "IPv6"
+        ip = header(in_ipv6(source), in_ipv6(target)) if ipv6 else header(source, target)
+        head = Ether(src=wiring.mac_of(source), dst=wiring.GATEWAY_MAC) / ip
         template = bytearray(bytes(head / TCP(sport=20000, dport=80, flags="S")))
-        checksum = int.from_bytes(template[50:52], "big")
+        at = 54 if ipv6 else 34  # where TCP begins
+        checksum = int.from_bytes(template[at + 16 : at + 18], "big")
         for turn in range(connections):
-            template[34:36] = (20000 + turn).to_bytes(2, "big")
-            template[50:52] = ((checksum - turn) % 0xFFFF).to_bytes(2, "big")  # RFC 1624
+            template[at : at + 2] = (20000 + turn).to_bytes(2, "big")
+            template[at + 16 : at + 18] = ((checksum - turn) % 0xFFFF).to_bytes(2, "big")  # RFC 1624
             self.switch.receive("node1-p2", bytes(template))
         frames = self.switch.sent("node1-up")
         assert len(frames) == connections, f"{len(frames)} of {connections} left"
+        if ipv6:
+            ipv4 = {in_ipv6(str(FIRST + i)): str(FIRST + i) for i in range(max(COUNTS))}
+            return [ipv4[str(IPv6Address(frame[38:54]))] for frame in frames]
         return [str(IPv4Address(frame[30:34])) for frame in frames]
 
 

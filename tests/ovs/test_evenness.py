@@ -20,6 +20,17 @@ def test_connections_spread_evenly(bench: Bench, count: int) -> None:
     assert spread.p > 0.001, spread.counts
 
 
+@pytest.mark.parametrize("count", COUNTS)
+def test_connections_spread_as_evenly_in_ipv6(bench: Bench, count: int) -> None:
+    bench.family = "IPv6"
+    try:
+        spread = bench.spread(count)
+    finally:
+        bench.family = "IPv4"
+    assert sum(spread.counts) == (3000 if count > 32 else 2000)
+    assert spread.p > 0.001, spread.counts
+
+
 @pytest.mark.parametrize("count", [count for count in COUNTS if count > 2])
 def test_plain_dp_hash_would_not(bench: Bench, count: int) -> None:
     assert bench.spread(count, "dp_hash").p < 0.001
