@@ -13,9 +13,11 @@ from __future__ import annotations
 import builtins
 import json
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from controller.api.errors import MachineError
 from controller.api.history import ADDED, DELETED, LIMIT, MODIFIED, Event, History, encode
@@ -48,7 +50,7 @@ class Store:
         self._database = _open(path, patience)
         newest = 0
         for body, version in self._database.execute("SELECT body, version FROM objects"):
-            obj = json.loads(body)
+            obj: Obj = _own(json.loads(body))
             found = key(obj)
             self._kinds.setdefault(found.kind, {})[found.namespace, found.name] = obj
             self._unsorted.add(found.kind)
@@ -143,9 +145,10 @@ class Store:
 
     def _write(self, type_: str, at: Key, obj: Obj, old: Obj | None) -> Obj:
         version = self.newest + 1
-        body = encode({**obj, "metadata": {**obj["metadata"], "resourceVersion": str(version)}})
+        stored: Obj = _own(obj)
+        stored["metadata"]["resourceVersion"] = str(version)
+        body = encode(stored)
         self._database.execute("INSERT OR REPLACE INTO objects VALUES (?,?,?,?,?)", (*at, version, body))
-        stored: Obj = json.loads(body)
         self._kinds.setdefault(at.kind, {})[at.namespace, at.name] = stored
         if old is None:
             self._unsorted.add(at.kind)
@@ -171,6 +174,15 @@ class Store:
         self._history.add(event)
         for callback in self._subscribers:
             callback(event)
+
+
+def _own(value: Any) -> Any:
+    """A deep copy of JSON that shares its keys and common words with all others: half the memory."""
+    if type(value) is dict:
+        return {sys.intern(word): _own(inner) for word, inner in value.items()}
+    if type(value) is list:
+        return [_own(inner) for inner in value]
+    return sys.intern(value) if type(value) is str and value.isalpha() else value
 
 
 def _same(new: Obj, old: Obj) -> bool:

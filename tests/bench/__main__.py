@@ -28,6 +28,7 @@ BENCHES = {
     "d": ("connections", "new connections a second by VIP, beside the pod's own address"),
     "e": ("change", "an EndpointSlice's change to barrier and datapath, with 10 and 1,000 Services"),
     "f": ("many", "10,000 Services: first packets, programming, one change, memory"),
+    "g": ("api", "the API server: get, list, creates, watches, memory; kubectl apply"),
 }
 
 
@@ -40,7 +41,7 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("benches", nargs="*", metavar="BENCH", help="which of a to f (all)")
+    made.add_argument("benches", nargs="*", metavar="BENCH", help="which of a to g (all)")
     made.add_argument("--json", metavar="FILE", help="write the figures there too (-: standard output)")
     made.add_argument("--quick", action="store_true", help="small sizes, to see that everything works")
     return made
