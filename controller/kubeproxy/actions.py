@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from controller.kubeproxy.fields import ETH_TYPE, Field, FieldMatch, Part
+from controller.kubeproxy.fields import ETH_TYPE, Field, FieldMatch, Part, address_text
 
 
 class SetField(NamedTuple):
@@ -100,7 +100,8 @@ class Nat(NamedTuple):
     def __str__(self) -> str:
         if self.address is None:
             return "nat"
-        where = f"[{self.address}]" if self.address.version == 6 and self.port else str(self.address)
+        text = address_text(self.address)
+        where = f"[{text}]" if self.address.version == 6 and self.port else text
         ports = f":{self.port}" if self.port else ""
         return f"nat({self.side}={where}{ports}{f'-{self.last_port}' if self.last_port else ''})"
 

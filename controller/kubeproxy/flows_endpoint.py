@@ -7,7 +7,7 @@ need the same flow, and it must live as long as the last of them.
 from __future__ import annotations
 
 from controller.kubeproxy.actions import Ct, Move, Nat, SetField
-from controller.kubeproxy.fields import DST_PORT, PROTOCOLS, FieldMatch, proto
+from controller.kubeproxy.fields import DST_PORT, PROTOCOLS, FieldMatch, address_text, proto
 from controller.kubeproxy.flow import Category, Cause, Flow
 from controller.kubeproxy.node import Node
 from controller.kubeproxy.pipeline import (
@@ -36,7 +36,8 @@ def union(port: int) -> FieldMatch:
 
 
 def cause_of_endpoint(address: Address, port: int, protocol: str) -> Cause:
-    host = f"[{address}]" if address.version == 6 else str(address)
+    text = address_text(address)
+    host = f"[{text}]" if address.version == 6 else text
     return Cause(Category.ENDPOINT, "", f"{host}:{port}/{protocol}")
 
 

@@ -55,8 +55,8 @@ PORTS = {"node1-host": 1, "node1-up": 2, "node1-p2": 3, "node1-p3": 4}
 
 
 def few_bits(text: str) -> int:
-    """A hash with so few values that group ids collide all the time."""
-    return 1 + hash_bits(text, 4)
+    """A hash with so few values that group ids collide all the time; more than there can be names."""
+    return 1 + hash_bits(text, 5)
 
 
 class ModelSwitch:
