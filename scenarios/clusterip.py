@@ -88,7 +88,7 @@ def pod_to_pod(lesson: Lesson) -> None:
         lesson.check(
             "the answer seems to come from the Service",
             expected=f"{service}:{PORT}",
-            seen=str(connection.replies()[0].hops[-1].src),
+            seen=str(connection.reply.hops[-1].src),
         )
         node = lesson.lab.node(1)
         answer = lesson.run(node, f"{CURL} http://{service}:{PORT}/data {STATUS}")
@@ -231,7 +231,7 @@ def nobody_there(lesson: Lesson) -> None:
         lesson.check("curl is refused (exit status 7), not left waiting", expected=7, seen=answer.returncode)
         connection = seen.to(service, PORT, source_port=40005)
         lesson.packets(connection)
-        reply = connection.replies()[0]
+        reply = connection.reply
         took = (reply.hops[-1].time_ns - connection.opening.hops[0].time_ns) / 1e6
         lesson.check("the answer is a TCP reset", expected="RST,ACK", seen=reply.hops[-1].flags)
         lesson.check(

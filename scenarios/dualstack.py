@@ -243,7 +243,7 @@ def node_ports(lesson: Lesson) -> None:
         lesson.check(
             "the client gets its answer from the address it asked",
             expected=f"[{ipv6}]:{NODE_PORT}",
-            seen=str(connection.replies()[0].hops[-1].src),
+            seen=str(connection.reply.hops[-1].src),
         )
         said = lesson.lab_command(f"url web --lab {lab_name()}")
         lesson.check(

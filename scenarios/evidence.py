@@ -85,6 +85,14 @@ class Connection:
     def replies(self) -> list[Journey]:
         return [journey for journey in self.journeys if journey.reply]
 
+    @property
+    def reply(self) -> Journey:
+        """The first answer; LookupError when none was seen."""
+        for journey in self.journeys:
+            if journey.reply:
+                return journey
+        raise LookupError(f"no answer to {self.asked} was seen on any link")
+
 
 class _Key(NamedTuple):
     """A five-tuple in one of its lives: a TCP port pair may be used again by a later connection."""

@@ -104,7 +104,7 @@ def the_answer(lesson: Lesson) -> None:
         lesson.check(
             "the answer seems to come from the Service",
             expected=f"{vip}:80",
-            seen=str(connection.replies()[0].hops[-1].src),
+            seen=str(connection.reply.hops[-1].src),
         )
         lesson.say(
             f"{HAIRPIN} is nobody's: a link-local address that only the switch knows. kube-proxy masquerades "

@@ -93,9 +93,9 @@ def the_client_picks(lesson: Lesson) -> None:
         lesson.packets(connection)
         lesson.check_that(
             "nor are ports: the Service says 80, the pod listens on 8080, and refuses itself",
-            done.returncode == 7 and connection.replies()[0].hops[0].link.endswith("-web-1"),
+            done.returncode == 7 and connection.reply.hops[0].link.endswith("-web-1"),
             expected="a reset from web-1",
-            seen=f"{connection.replies()[0].hops[0].flags} on {connection.replies()[0].hops[0].link}",
+            seen=f"{connection.reply.hops[0].flags} on {connection.reply.hops[0].link}",
         )
 
 

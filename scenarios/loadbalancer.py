@@ -182,7 +182,7 @@ def by_packet(lesson: Lesson) -> None:
         lesson.check(
             "the client gets its answer from the address it asked",
             expected=f"{address}:80",
-            seen=str(connection.replies()[0].hops[-1].src),
+            seen=str(connection.reply.hops[-1].src),
         )
 
 

@@ -110,7 +110,7 @@ def by_packet(lesson: Lesson) -> None:
         lesson.check(
             "the client gets its answer from the address it asked",
             expected=f"{node.ip}:{PORT}",
-            seen=str(connection.replies()[0].hops[-1].src),
+            seen=str(connection.reply.hops[-1].src),
         )
 
 

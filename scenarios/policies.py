@@ -126,7 +126,7 @@ def lost_address(lesson: Lesson) -> None:
         lesson.check(
             "the pod sees node3", expected=address(lesson, "node3"), seen=connection.served.src.address
         )
-        back = [hop.link for hop in connection.replies()[0].hops]
+        back = [hop.link for hop in connection.reply.hops]
         lesson.check_that(
             "so the answer comes by node3, which knows how to translate it back",
             "node3-uplink" in back,
@@ -178,7 +178,7 @@ def drop_or_refuse(lesson: Lesson) -> None:
         lesson.check(
             "in the name of the address that was asked",
             expected=address(lesson, "node3"),
-            seen=connection.replies()[0].hops[-1].src.address,
+            seen=connection.reply.hops[-1].src.address,
         )
 
 

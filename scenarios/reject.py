@@ -59,7 +59,7 @@ def nobody_by_tcp(lesson: Lesson) -> None:
             expected=f"{vip}:80",
             seen=", ".join(str(hop.dst) for hop in handed) or "no such hop",
         )
-        answer = connection.replies()[0]
+        answer = connection.reply
         lesson.check("node1's kernel answers with a reset", expected="RST,ACK", seen=answer.hops[0].flags)
         lesson.check("in the Service's name", expected=f"{vip}:80", seen=str(answer.hops[-1].src))
         took = (answer.hops[-1].time_ns - connection.opening.hops[0].time_ns) / 1e6
@@ -85,7 +85,7 @@ def nobody_by_udp(lesson: Lesson) -> None:
             answer = ask(lesson.lab.pod("asker"), vip, 80, source_port=40002, udp=True)
         connection = seen.by(40002)
         lesson.packets(connection)
-        error = connection.replies()[0].hops[-1]
+        error = connection.reply.hops[-1]
         lesson.check("UDP has no reset; ICMP says it", expected="port unreachable", seen=error.flags)
         lesson.check(
             "an ICMP error has a sender of its own: the node",
@@ -246,7 +246,7 @@ def said_by(seen: Seen, source_port: int) -> tuple[str, str]:
     if not connection.replies():
         own = last.place.outgoing and last.link.endswith("-host")
         return (last.link.removesuffix("-host"), "nothing on a wire: by its loopback") if own else ("", "")
-    first = connection.replies()[0].hops[0]
+    first = connection.reply.hops[0]
     return first.link.removesuffix("-host"), first.flags
 
 

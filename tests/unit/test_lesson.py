@@ -231,6 +231,16 @@ def lesson() -> Lesson:
     return Lesson(None, Result(lesson="x"), Narrator(io.StringIO()))  # type: ignore[arg-type]
 
 
+def test_a_step_whose_packets_nobody_saw_fails_and_the_lesson_goes_on(lesson: Lesson) -> None:
+    with lesson.step("one"):
+        raise LookupError("no answer to 10.0.0.1:1 was seen on any link")
+    with lesson.step("two"):
+        lesson.check("it goes on", expected=1, seen=1)
+    assert [check.ok for _, check in lesson.result.checks] == [False, True]
+    assert "no answer" in lesson.result.checks[0][1].seen
+    assert not lesson.result.ok
+
+
 def test_a_command_is_kept_with_all_it_said(lesson: Lesson) -> None:
     with lesson.step("s"):
         done = lesson.run(Machine(), "curl -w '%{http code}' x")
