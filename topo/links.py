@@ -42,10 +42,12 @@ IPV6 = {
     "net/ipv6/conf/default/addr_gen_mode": "1",
     "net/ipv6/conf/default/accept_ra": "0",
     "net/ipv6/conf/default/accept_redirects": "0",
-    "net/ipv6/conf/default/mldv2_unsolicited_report_interval": "1",
+    "net/ipv6/conf/default/force_mld_version": "1",
+    "net/ipv6/conf/default/mldv1_unsolicited_report_interval": "1",
 }
-"""Where hosts speak IPv6: no address that nobody gave, no question for routers; and what the kernel tells
-of its multicast groups, which nothing can turn off, it tells at once, while the host is being wired."""
+"""Where hosts speak IPv6: no address that nobody gave, no question for routers. What the kernel tells of its
+multicast groups nothing can turn off; by version 1 of MLD it tells both times at once, while the host is
+being wired (version 2 waits up to 25 ms, and would be seen by whoever looks at a new pod's link)."""
 
 QUIET = PLAIN | NO_IPV6
 
