@@ -74,7 +74,7 @@ def written_down(lesson: Lesson) -> None:
         lesson.say(
             "SessionLearn is a flow that writes a flow. What the switch has learned, without any controller:"
         )
-        (entry,) = show_learned(lesson)
+        entry = the_only(show_learned(lesson))
         lesson.check("it is about ann", expected=str(ann.ip), seen=client_of(entry))
         with lesson.watch() as seen:
             second = ask(ann, to, 80, source_port=42002)
@@ -171,7 +171,7 @@ def after_a_while(lesson: Lesson) -> None:
         ann, to = lesson.lab.pod("ann"), vip(lesson, "sticky")
         ask(ann, to, 80, source_port=46001)
         began = time.monotonic()
-        (entry,) = show_learned(lesson)
+        entry = the_only(show_learned(lesson))
         lesson.check("what is learned now", expected=str(ann.ip), seen=client_of(entry))
         lesson.until(lambda: not learned(lesson), f"the switch forgets after {SECONDS} s", timeout=30)
         took = time.monotonic() - began
@@ -231,6 +231,12 @@ def show_learned(lesson: Lesson) -> list[ExplainedFlow]:
     rows = [(names.host(client_of(entry)), _word("nw_dst", entry), endpoint_of(entry)) for entry in entries]
     lesson.table(("learned: when this client", "asks for", "it is given"), rows)
     return entries
+
+
+def the_only(entries: list[ExplainedFlow]) -> ExplainedFlow:
+    if len(entries) != 1:
+        raise LookupError(f"the switches have learned {len(entries)} flows, not one")
+    return entries[0]
 
 
 def client_of(entry: ExplainedFlow) -> str:
