@@ -17,6 +17,8 @@ class Case:
     name: str
     function: Callable[..., None]
     args: Mapping[str, Any] = field(default_factory=dict)
+    slow: bool = False
+    """Takes minutes: tried only when asked for (``--slow``, or by its name)."""
 
     @property
     def note(self) -> str:
@@ -36,11 +38,11 @@ class NotThere(Exception):
     """The case needs something that the lab does not have yet: counts as not passed, ``str`` says what."""
 
 
-def case(group: str, name: str, **args: Any) -> Callable[[Function], Function]:
+def case(group: str, name: str, *, slow: bool = False, **args: Any) -> Callable[[Function], Function]:
     """Enter a function as the case of this name; once only. Stacked for the cases of one generated row."""
 
     def enter(function: Function) -> Function:
-        made = Case(group=group, name=name, function=function, args=args)
+        made = Case(group=group, name=name, function=function, args=args, slow=slow)
         assert made.key not in CASES, f"two functions for {made.key}"
         CASES[made.key] = made
         return function

@@ -27,7 +27,9 @@ def both(
     def enter(function: Function) -> Function:
         for group, family in ((SERVICES, "IPv4"), (SECONDARY, "IPv6")):
             for protocol in protocols or ("",):
-                more = {"protocol": "tcp" if protocol == "http" else protocol} if protocol else {}
+                more: dict[str, Any] = (
+                    {"protocol": "tcp" if protocol == "http" else protocol} if protocol else {}
+                )
                 full = f"{name}: {protocol}{suffix}" if protocol else name
                 case(group, full, family=family, **more, **args)(function)
         return function

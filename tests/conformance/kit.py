@@ -327,6 +327,15 @@ def has_dns(lab: Lab) -> bool:
     return any((e.get("conditions") or {}).get("ready") for s in slices for e in s.get("endpoints") or ())
 
 
+def await_dns(lab: Lab) -> None:
+    """Until the lab's DNS server answers; a lab without one is taken as it is."""
+    end = time.monotonic() + 10
+    servers, _ = lab.client.list("Deployment", "kube-system", labels="k8s-app=kube-dns")
+    while servers and not has_dns(lab) and time.monotonic() < end:
+        _PACE.wait(0.05)
+    lab.settle()
+
+
 def _is_ready(pod: Obj) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or ()
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

@@ -16,6 +16,7 @@ from tests.conformance.run import Result
 
 BASELINE = Path(__file__).with_name("baseline.txt")
 SIG_NODE = "sig-node"
+WORDS = {"passed": "passed", "failed": "NOT PASSED"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Count:
 
     @classmethod
     def of(cls, results: Iterable[Result]) -> Count:
-        outcomes = [result.outcome for result in results if result.outcome != "later"]
+        outcomes = [result.outcome for result in results]
         return cls(passed=outcomes.count("passed"), total=len(outcomes))
 
 
@@ -37,16 +38,14 @@ def table(results: Sequence[Result]) -> str:
     lines = []
     for group, members in groupby(results, key=lambda result: result.group):
         found = list(members)
-        lines.append(
-            f"\n{group}  {Count.of(found)}" if found[0].outcome != "later" else f"\n{group}  (later)"
-        )
+        lines.append(f"\n{group}  {Count.of(found)}")
         lines += [line(result) for result in found]
     return "\n".join(lines)
 
 
 def line(result: Result) -> str:
     """One case; its reason when it is not passed."""
-    word = {"passed": "passed", "failed": "NOT PASSED", "later": "later"}[result.outcome]
+    word = WORDS[result.outcome]
     mark = ("C" if result.conformance else " ") + ("*" if result.unnamed else " ")
     text = f"  {word:<11}{mark} {result.name}"
     return f"{text}\n                 {result.reason}" if result.reason else text
@@ -57,15 +56,11 @@ def score(results: Sequence[Result]) -> str:
     network = [one for one in results if one.conformance and one.group != SIG_NODE]
     node = [one for one in results if one.conformance and one.group == SIG_NODE]
     others = [one for one in results if not one.conformance]
-    later = [one for one in results if one.outcome == "later"]
     waiting = [one for one in results if one.waits]
     unnamed = [one for one in results if one.unnamed]
     lines = [f"conformance {Count.of(network)}, others {Count.of(others)}"]
     if node:
         lines[0] += f", sig-node conformance {Count.of(node)}"
-    if later:
-        many = sum(one.conformance for one in later)
-        lines.append(f"later: {len(later)} cases, {many} of them conformance: {later[0].reason}")
     if waiting:
         lines.append(f"not passed for want of one thing that the lab does not have yet: {len(waiting)}")
     if unnamed:
@@ -109,7 +104,6 @@ def as_json(results: Sequence[Result]) -> dict[str, Any]:
         "conformance": _figures(one for one in results if one.conformance and one.group != SIG_NODE),
         "conformanceOfSigNode": _figures(one for one in results if one.conformance and one.group == SIG_NODE),
         "others": _figures(one for one in results if not one.conformance),
-        "later": sum(one.outcome == "later" for one in results),
         "groups": groups,
         "cases": [one.to_json() for one in results],
     }

@@ -1,8 +1,7 @@
 """Every upstream end-to-end case about Services, DNS and their neighbours, by its upstream name: pure data.
 
 Names are those of kubernetes/kubernetes test/e2e at about 1.37 (braces of generated names written out).
-``C`` marks [Conformance]. A group that belongs to a later part of podwire says so with the reason; its cases
-are listed and counted there, never as passed. How a case is tried stands in ``cases_*.py`` under the same
+``C`` marks [Conformance]. How a case is tried stands in ``cases_*.py`` under the same
 name; a unit test holds both sides together.
 """
 
@@ -16,18 +15,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Upstream:
-    """One case. ``later`` is empty when the case counts now, else why it does not yet."""
+    """One case."""
 
     group: str
     name: str
     conformance: bool
-    later: str = ""
 
     def __str__(self) -> str:
         return f"{self.group}: {self.name}"
 
-
-_DNS = "needs the cluster's DNS server, which a later issue brings"
 
 _TABLE = """
 # Services
@@ -251,9 +247,6 @@ KubeletManagedEtcHosts should test kubelet managed /etc/hosts file [C]
 Kubelet when scheduling a busybox Pod with hostAliases should write entries to /etc/hosts [C]
 """
 
-_LATER = dict.fromkeys(("DNS", "DNS HostNetwork", "DNS configMap nameserver", "DNS at scale"), _DNS)
-_LATER["Networking by name"] = _DNS
-
 
 def _parse(table: str) -> Iterator[Upstream]:
     group = ""
@@ -262,8 +255,7 @@ def _parse(table: str) -> Iterator[Upstream]:
             group = line[2:]
             continue
         name = line.removesuffix(" [C]")
-        later = _LATER.get(group, "")
-        yield Upstream(group=group, name=name, conformance=name != line, later=later)
+        yield Upstream(group=group, name=name, conformance=name != line)
 
 
 CASES: tuple[Upstream, ...] = tuple(_parse(_TABLE))

@@ -14,10 +14,8 @@ from tests.conformance.run import Result, choose, load
 from tests.conformance.upstream import CASES as UPSTREAM
 
 load()
-NOW = [one for one in UPSTREAM if not one.later]
 GOOD = Result(group="Services", name="should work", conformance=True, outcome="passed")
 BAD = replace(GOOD, name="should fail", conformance=False, outcome="failed", reason="it did not")
-LATER = replace(GOOD, group="DNS", name="should resolve", outcome="later", reason="no DNS")
 
 
 def test_every_upstream_name_is_listed_once() -> None:
@@ -26,12 +24,12 @@ def test_every_upstream_name_is_listed_once() -> None:
 
 
 def test_every_upstream_case_in_scope_has_one_function_and_no_function_has_another_name() -> None:
-    assert set(CASES) == {(one.group, one.name) for one in NOW}
+    assert set(CASES) == {(one.group, one.name) for one in UPSTREAM}
 
 
 def test_a_name_is_entered_once_only() -> None:
     with pytest.raises(AssertionError, match="two functions"):
-        case(NOW[0].group, NOW[0].name)(lambda kit: None)
+        case(UPSTREAM[0].group, UPSTREAM[0].name)(lambda kit: None)
 
 
 def test_the_conformance_cases_are_the_45_of_the_network_and_3_of_the_node() -> None:
@@ -40,12 +38,6 @@ def test_the_conformance_cases_are_the_45_of_the_network_and_3_of_the_node() -> 
     assert marked["Services"] == 15
     assert marked["DNS"] == 8
     assert sum(marked.values()) == 45
-
-
-def test_what_is_later_says_why() -> None:
-    later = [one for one in UPSTREAM if one.later]
-    assert {one.group for one in later} >= {"DNS", "DNS HostNetwork"}
-    assert all("DNS" in one.later for one in later)
 
 
 def test_cases_written_for_iptables_say_what_they_mean_on_open_vswitch() -> None:
@@ -72,11 +64,9 @@ def test_patterns_choose_by_all_words_of_one_of_them() -> None:
     assert choose(["no such words"]) == []
 
 
-def test_what_is_later_counts_neither_as_passed_nor_as_tried() -> None:
-    assert str(report.Count.of([GOOD, BAD, LATER])) == "1/2"
-    said = report.score([GOOD, BAD, LATER])
-    assert "conformance 1/1, others 0/1" in said
-    assert "later: 1 cases, 1 of them conformance: no DNS" in said
+def test_the_score_counts_conformance_cases_and_others_apart() -> None:
+    assert str(report.Count.of([GOOD, BAD])) == "1/2"
+    assert "conformance 1/1, others 0/1" in report.score([GOOD, BAD])
 
 
 def test_a_case_that_is_not_passed_shows_its_reason() -> None:
@@ -97,18 +87,18 @@ def test_only_a_recorded_case_regresses_and_only_when_it_was_tried() -> None:
 
 def test_the_baseline_names_cases_in_scope_and_no_others() -> None:
     recorded = report.read_baseline()
-    assert set(recorded) <= {str(one) for one in NOW}
+    assert set(recorded) <= {str(one) for one in UPSTREAM}
     assert len(recorded) == len(set(recorded))
 
 
 def test_a_recorded_run_regresses_in_nothing() -> None:
-    recorded = [one for one in report.baseline_text([GOOD, BAD, LATER]).splitlines() if one[:1] != "#"]
+    recorded = [one for one in report.baseline_text([GOOD, BAD]).splitlines() if one[:1] != "#"]
     assert recorded == ["Services: should work"]
 
 
 def test_the_json_has_the_score_and_every_case() -> None:
-    made = report.as_json([GOOD, BAD, LATER])
+    made = report.as_json([GOOD, BAD])
     assert made["conformance"] == {"passed": 1, "total": 1}
     assert made["others"] == {"passed": 0, "total": 1}
-    assert made["groups"] == {"Services": {"passed": 1, "total": 2}, "DNS": {"passed": 0, "total": 0}}
-    assert [one["outcome"] for one in made["cases"]] == ["passed", "failed", "later"]
+    assert made["groups"] == {"Services": {"passed": 1, "total": 2}}
+    assert [one["outcome"] for one in made["cases"]] == ["passed", "failed"]
