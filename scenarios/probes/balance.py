@@ -84,7 +84,7 @@ def measure(probe: Probe, options: argparse.Namespace) -> dict[str, Any]:
     )
     pods: Counter[str] = Counter()
     if probe.service:
-        pods.update(dict.fromkeys(kit.endpoints_of(probe.client, probe.service), 0))
+        pods.update(dict.fromkeys(kit.endpoints_of(probe.client, probe.service, probe.target.address), 0))
     asked = refused = ambiguous = 0
     for connection in connections(packet for packet in packets if packet and not packet.on_one_link):
         if connection.asked.dst != probe.target or connection.asked.src.port not in ports:

@@ -126,8 +126,9 @@ def open_probe(options: argparse.Namespace) -> Probe:
     )
 
 
-def endpoints_of(client: Any, service: Obj) -> list[str]:
-    """Addresses of the Service's ready endpoints."""
+def endpoints_of(client: Any, service: Obj, asked: str) -> list[str]:
+    """Addresses of the Service's ready endpoints, of the family of the address that is asked."""
+    family = "IPv6" if ":" in asked else "IPv4"
     metadata = service["metadata"]
     label = f"kubernetes.io/service-name={metadata['name']}"
     slices = client.list("EndpointSlice", metadata.get("namespace", "default"), labels=label)[0]
@@ -135,6 +136,7 @@ def endpoints_of(client: Any, service: Obj) -> list[str]:
         {
             address
             for found in slices
+            if found["addressType"] == family
             for endpoint in found.get("endpoints") or ()
             if (endpoint.get("conditions") or {}).get("ready") is not False
             for address in endpoint["addresses"]

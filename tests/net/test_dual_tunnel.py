@@ -66,6 +66,8 @@ def test_the_probes_follow_a_packet_in_ipv6(lab: Lab) -> None:
     shown = said("exec", "client1", "--", "python", "-m", "scenarios.probes.balance", target)
     assert "600 connections" in shown
     assert "600 answered" in shown
+    assert shown.count("  pod web-") == 2
+    assert "not even" not in shown
 
 
 def test_a_second_terminal_sees_and_records_ipv6(lab: Lab) -> None:
