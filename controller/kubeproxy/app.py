@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from controller.api.errors import PodwireError, UsageError
@@ -85,6 +85,7 @@ def run(options: Options) -> int:
     from controller.kubeproxy import backend, hub
     from controller.kubeproxy.health import Health
     from controller.kubeproxy.health_servers import HealthServers, listen_in
+    from controller.kubeproxy.metrics import Metrics
     from controller.kubeproxy.notices import Notices
     from controller.kubeproxy.progress import Reporter
     from controller.kubeproxy.switch import Settings
@@ -96,7 +97,8 @@ def run(options: Options) -> int:
     client = Client(options.api, user_agent="kubeproxy")
     reporter = Reporter(client)
     settings = Settings(read_every=options.read_every)
-    health = Health()
+    metrics = Metrics()
+    health = Health(metrics=metrics)
     names = options.netns_dir
     servers = HealthServers(health, lambda node, port: listen_in(names / node, port)) if names else None
 
@@ -104,7 +106,7 @@ def run(options: Options) -> int:
         health.updated(node, version, datetime.now(UTC))
         reporter.report(node, version)
 
-    worker = Worker(report, nodes=options.nodes, settings=settings, timing=timing)
+    worker = Worker(report, nodes=options.nodes, settings=settings, timing=timing, metrics=metrics)
 
     notices = Notices(client)
 
@@ -114,6 +116,7 @@ def run(options: Options) -> int:
         if servers is not None:
             for event in batch.events:
                 health.apply(event.type, event.obj)
+                metrics.heard(event.obj["kind"], time())
             health.queued(batch.resource_version, datetime.now(UTC))
             servers.sync()
         worker.deliver(

@@ -16,10 +16,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller.api.wiring import KUBE_PROXY_HEALTH_PORT as PORT
+from controller.kubeproxy.metrics import CONTENT_TYPE, MODE, Metrics
 from controller.kubeproxy.services import proxied, service_key, slice_service
 
 Obj = dict[str, Any]
 
+METRICS_PORT = 10249
+"""At localhost alone: /metrics, /proxyMode and a /healthz."""
 TIMEOUT = 60.0
 """Seconds after which changes that are not in force make a node unhealthy: twice upstream's sync period."""
 TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
@@ -48,8 +51,8 @@ class Health:
     Times are arguments, in UTC. ``apply`` for every event, then ``queued`` once for the batch.
     """
 
-    def __init__(self, *, timeout: float = TIMEOUT) -> None:
-        self._timeout = timeout
+    def __init__(self, *, timeout: float = TIMEOUT, metrics: Metrics | None = None) -> None:
+        self._timeout, self._metrics = timeout, metrics or Metrics()
         self._lock = threading.Lock()
         self._nodes: dict[str, _Node] = {}
         self._checks: dict[int, tuple[str, str]] = {}
@@ -84,10 +87,12 @@ class Health:
     def listeners(self) -> set[tuple[str, int]]:
         """(node, port) of everything that is to be answered."""
         with self._lock:
-            ports = (PORT, *self._checks)
+            ports = (PORT, METRICS_PORT, *self._checks)
             return {(node, port) for node in self._nodes for port in ports}
 
     def answer(self, node: str, port: int, path: str, now: datetime) -> Answer:
+        if port == METRICS_PORT:
+            return self._about_itself(node, path)
         with self._lock:
             healthy = self._is_healthy(node, now)
             if port != PORT:
@@ -101,6 +106,15 @@ class Health:
             if path == "/healthz":
                 words["nodeEligible"] = known.eligible
             return Answer(code=200 if good else 503, body=json.dumps(words))
+
+    def _about_itself(self, node: str, path: str) -> Answer:
+        """The metrics server's: that it is there is all its /healthz says."""
+        if path == "/metrics":
+            return Answer(code=200, body=self._metrics.text(node), headers={"Content-Type": CONTENT_TYPE})
+        body = {"/healthz": "ok", "/proxyMode": MODE}.get(path)
+        if body is None:
+            return Answer(code=404, body="404 page not found\n")
+        return Answer(code=200, body=body, headers={"Content-Type": "text/plain; charset=utf-8"})
 
     # -- what is kept
 

@@ -22,7 +22,7 @@ from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
 
-from controller.kubeproxy.health import Answer, Health
+from controller.kubeproxy.health import METRICS_PORT, Answer, Health
 
 LOG = logging.getLogger("kubeproxy")
 _CLONE_NEWNET = 0x40000000
@@ -187,8 +187,8 @@ def encode(answer: Answer, *, head: bool = False) -> bytes:
 
 
 def listen_in(namespace: Path, port: int) -> socket.socket:
-    """A listening socket in another network namespace, on all addresses of all families it has; the calling
-    thread is back in its own at return."""
+    """A listening socket in another network namespace, on all addresses of all families it has (the metrics'
+    at 127.0.0.1 alone); the calling thread is back in its own at return."""
     with contextlib.ExitStack() as stack:
         fds = []
         for path in (namespace, Path("/proc/thread-self/ns/net")):
@@ -206,7 +206,8 @@ def listen_in(namespace: Path, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setblocking(False)
-        listener.bind(("", port))
+        localhost = "::ffff:127.0.0.1" if dual else "127.0.0.1"
+        listener.bind((localhost if port == METRICS_PORT else "", port))
         listener.listen(128)
     except BaseException:
         listener.close()

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 from controller.api import wiring
 from controller.api.hostports import forwarded
-from controller.kubeproxy.flow import Changes, Desired, Flow, Group
+from controller.kubeproxy.flow import Category, Cause, Changes, Desired, Flow, Group
 from controller.kubeproxy.flows_endpoint import flows_of_endpoint
 from controller.kubeproxy.flows_fragments import group_of_fragments
+from controller.kubeproxy.flows_healthcheck import flows_of_health_check
 from controller.kubeproxy.flows_hostport import flows_of_host_ports, ways_of_host_ports
 from controller.kubeproxy.flows_node import flows_of_node
 from controller.kubeproxy.flows_pod import LocalPod, flows_of_pod
@@ -258,6 +259,9 @@ class Proxier:
             if not ports:
                 continue
             flows += flows_of_service(ports[0], node)
+            check = service["spec"].get("healthCheckNodePort") if service else None
+            if check:
+                flows += flows_of_health_check(check, node, Cause(Category.SERVICE, *key))
             merged = merge(slices, node.family, self._weights)
             for port in ports:
                 found = merged.get((port.name.port, port.name.protocol), {})

@@ -34,6 +34,7 @@ from controller.kubeproxy.diff import (
 )
 from controller.kubeproxy.dispatch import Dispatcher
 from controller.kubeproxy.flow import FlowKey
+from controller.kubeproxy.metrics import Metrics
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.readback import ReadBack
 from controller.kubeproxy.said import counts, many, said, short
@@ -91,8 +92,10 @@ class Switch:
         *,
         settings: Settings = DEFAULTS,
         timing: TextIO | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.node, self.report, self.settings, self.timing = node, report, settings, timing
+        self.metrics = metrics or Metrics()
         self.proxier = Proxier(node)
         self.dispatcher = Dispatcher(self.proxier.scheduled)
         self.channel: Channel | None = None
@@ -322,6 +325,7 @@ class Switch:
         applied(self.have, change.sent)
         self._attempts = 0
         milliseconds = 1000 * (now - change.received)
+        self.metrics.programmed(self.node, now - change.began, now - change.received, time.time())
         what = counts(change.sent)
         LOG.info("%s: %s in %.1f ms, because %s", self.node, what, milliseconds, short(change.causes))
         if self.timing is not None:

@@ -26,6 +26,7 @@ from controller.kubeproxy.channel import (
     Refused,
     Unasked,
 )
+from controller.kubeproxy.metrics import Metrics
 from controller.kubeproxy.switch import DEFAULTS, Settings, Switch
 
 LOG = logging.getLogger("kubeproxy")
@@ -72,8 +73,10 @@ class Worker:
         nodes: Collection[str] = (),
         settings: Settings = DEFAULTS,
         timing: TextIO | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._report, self._nodes, self._settings, self._timing = report, nodes, settings, timing
+        self._metrics = metrics
         self._inbox = hub.Queue()
         self._objects: dict[tuple[str, str, str], Obj] = {}
         self._version: int | None = None
@@ -178,6 +181,7 @@ class Worker:
             lambda version: self._report(name, version),
             settings=self._settings,
             timing=self._timing,
+            metrics=self._metrics,
         )
         for obj in self._objects.values():
             switch.apply("ADDED", obj, at)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from controller.kubeproxy.health import PORT, TIMEOUT, Answer, Health
+from controller.kubeproxy.health import METRICS_PORT, PORT, TIMEOUT, Answer, Health
 from controller.kubeproxy.health_servers import HealthServers, encode
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -178,14 +178,15 @@ def test_local_endpoints_of_a_stuck_proxy_are_no_use() -> None:
 
 def test_a_service_is_listened_for_on_every_node_as_long_as_it_has_the_port() -> None:
     health = healthy(service())
-    assert health.listeners() == {(name, port) for name in ("node1", "node2") for port in (PORT, CHECK)}
+    own = (PORT, METRICS_PORT)
+    assert health.listeners() == {(name, port) for name in ("node1", "node2") for port in (*own, CHECK)}
     health.apply("MODIFIED", service(None))
-    assert health.listeners() == {("node1", PORT), ("node2", PORT)}
+    assert health.listeners() == {(name, port) for name in ("node1", "node2") for port in own}
     health.apply("MODIFIED", service(CHECK + 1))
     assert ("node1", CHECK + 1) in health.listeners()
     health.apply("DELETED", service(CHECK + 1))
     health.apply("DELETED", node("node2"))
-    assert health.listeners() == {("node1", PORT)}
+    assert health.listeners() == {("node1", port) for port in own}
 
 
 # -- the servers, with listeners of this test's own
