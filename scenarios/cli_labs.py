@@ -39,7 +39,7 @@ def cluster_config(options: argparse.Namespace, **defaults: Any) -> Any:
 
 def _list(options: argparse.Namespace) -> int:
     for entry in catalogue.lessons():
-        print(f"{entry.name:<16}{entry.summary}")
+        print(f"{entry.name:<18}{entry.summary}")
     return 0
 
 
