@@ -116,9 +116,9 @@ def in_netns(path: str | Path) -> Iterator[None]:
         os.close(own)
 
 
-def socket_in(path: str | Path, kind: int, family: int = socket.AF_INET) -> socket.socket:
+def socket_in(path: str | Path, kind: int, family: int = socket.AF_INET, proto: int = 0) -> socket.socket:
     """A non-blocking socket that lives in the network namespace at ``path``."""
     with in_netns(path):
-        made = socket.socket(family, kind)
+        made = socket.socket(family, kind, proto)
     made.setblocking(False)
     return made

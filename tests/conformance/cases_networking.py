@@ -37,10 +37,14 @@ def both(
     return enter
 
 
-def world(kit: Kit, family: str, **spec: Any) -> tuple[Obj, set[str]]:
-    """A node-port Service for TCP and UDP over three pods; of both families where the second is asked."""
-    service = kit.service("net", ports=[(80, "TCP"), (80, "UDP")], type="NodePort", **policy(family), **spec)
-    return service, kit.pods("net", NODES)
+def world(kit: Kit, family: str, *, sctp: bool = False, **spec: Any) -> tuple[Obj, set[str]]:
+    """A node-port Service for TCP and UDP (and SCTP) over three pods; of both families where the second is
+    asked."""
+    protocols = ("TCP", "UDP", "SCTP") if sctp else ("TCP", "UDP")
+    service = kit.service(
+        "net", ports=[(80, one) for one in protocols], type="NodePort", **policy(family), **spec
+    )
+    return service, kit.pods("net", NODES, sctp=sctp)
 
 
 def policy(family: str) -> Obj:
@@ -68,8 +72,7 @@ def vip(service: Obj, protocol: str, family: str = "IPv4") -> str:
 def to_service(kit: Kit, family: str, protocol: str, sender: str) -> None:
     if protocol == "sctp":
         need_sctp(kit)
-        raise NotThere("an SCTP server to answer in the pods")
-    service, pods = world(kit, family)
+    service, pods = world(kit, family, sctp=protocol == "sctp")
     asks = kit.client(2) if sender == "pod" else "node1" if sender == "node" else "pod/net-1"
     kit.reach(asks, vip(service, protocol, family), pods)
     for node in (1, 2):
@@ -164,8 +167,7 @@ def udp_node_port(kit: Kit) -> None:
 def to_pods(kit: Kit, protocol: str, sender: str) -> None:
     if protocol == "sctp":
         need_sctp(kit)
-        raise NotThere("an SCTP server to answer in the pods")
-    pods = kit.pods("net", NODES)
+    pods = kit.pods("net", NODES, sctp=protocol == "sctp")
     client = kit.client(1) if sender == "pod" else "node1"
     for pod in sorted(pods):
         kit.reach(client, f"{kit.ip(pod)}:8080/{protocol}", {pod}, source="sender")

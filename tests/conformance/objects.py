@@ -18,19 +18,24 @@ def agnhost(
     port_name: str = "",
     host_network: bool = False,
     ready: bool = True,
+    sctp: bool = False,
     labels: Mapping[str, str] | None = None,
     change: Callable[[Obj], Obj] | None = None,
     **spec: Any,
 ) -> Obj:
     """A pod that answers TCP and UDP on ``port`` with who it is and whom it sees. ``port_name`` names the
-    TCP port. Not ``ready``: its probe asks a port on which nothing ever listens."""
+    TCP port; ``sctp``: by SCTP too. Not ``ready``: its probe asks a port on which nothing ever listens."""
     ports: list[Obj] = [{"containerPort": port, "protocol": one} for one in ("TCP", "UDP")]
+    args = ["netexec", f"--http-port={port}", f"--udp-port={port}"]
+    if sctp:
+        ports.append({"containerPort": port, "protocol": "SCTP"})
+        args.append(f"--sctp-port={port}")
     if port_name:
         ports[0]["name"] = port_name
     container: Obj = {
         "name": "netexec",
         "image": AGNHOST,
-        "args": ["netexec", f"--http-port={port}", f"--udp-port={port}"],
+        "args": args,
         "ports": ports,
     }
     if not ready:

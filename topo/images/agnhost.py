@@ -35,6 +35,9 @@ class Agnhost:
                 udp = self._port("udp-port", 8081)
                 if udp >= 0:
                     await host.udp(udp, self.datagram)
+                sctp = self._port("sctp-port", -1)
+                if sctp >= 0:
+                    await host.sctp(sctp, self.datagram)
             elif self._subcommand == "serve-hostname":
                 await host.http(self._port("port", 9376), self.say_hostname)
             elif self._subcommand != "pause":

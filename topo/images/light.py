@@ -69,9 +69,18 @@ class Host:
         transport, _ = await self._loop.create_datagram_endpoint(lambda: _Datagrams(handler), sock=sock)
         self._datagrams.append(transport)
 
-    def new_socket(self, kind: int, family: int = socket.AF_INET) -> socket.socket:
+    async def sctp(self, port: int, handler: Datagram) -> None:
+        """Answer each message of an association as ``udp`` answers a datagram; OSError where the kernel has
+        no SCTP."""
+        sock = self._bound(socket.SOCK_STREAM, port, socket.IPPROTO_SCTP)
+        sock.listen(1024)
+        self._servers.append(
+            await self._loop.create_server(lambda: _Messages(handler, self._streams), sock=sock)
+        )
+
+    def new_socket(self, kind: int, family: int = socket.AF_INET, proto: int = 0) -> socket.socket:
         """A non-blocking, unbound socket in the pod's network namespace."""
-        return socket_in(self.container.netns, kind, family)
+        return socket_in(self.container.netns, kind, family, proto)
 
     def exit(self, code: int, message: str = "") -> None:
         """End the container: its sockets close as the kernel closes a dead process'."""
@@ -101,10 +110,10 @@ class Host:
         for transport in self._datagrams:
             transport.abort()
 
-    def _bound(self, kind: int, port: int) -> socket.socket:
+    def _bound(self, kind: int, port: int, proto: int = 0) -> socket.socket:
         dual = any(":" in address for address in self.container.addresses)
         everywhere = "::" if dual else "0.0.0.0"
-        sock = self.new_socket(kind, socket.AF_INET6 if dual else socket.AF_INET)
+        sock = self.new_socket(kind, socket.AF_INET6 if dual else socket.AF_INET, proto)
         try:
             if dual:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -113,7 +122,7 @@ class Host:
             sock.bind((everywhere, port))
         except OSError as error:
             sock.close()
-            name = "tcp" if kind == socket.SOCK_STREAM else "udp"
+            name = "sctp" if proto else "tcp" if kind == socket.SOCK_STREAM else "udp"
             if error.errno == errno.EADDRINUSE:
                 text = f"listen {name} {shown((everywhere, port))}: bind: address already in use"
                 raise PortInUse(text) from None
@@ -133,6 +142,29 @@ class _Datagrams(asyncio.DatagramProtocol):
         answer = self._handler(data, peer_of(addr))
         if answer is not None and self._transport is not None:
             self._transport.sendto(answer, addr)
+
+
+class _Messages(asyncio.Protocol):
+    """One association: SCTP keeps messages apart, so each read is one."""
+
+    def __init__(self, handler: Datagram, open_ones: set[asyncio.Transport]) -> None:
+        self._handler, self._open = handler, open_ones
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._open.add(transport)
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
+        answer = self._handler(data, peer_of(self._transport.get_extra_info("peername")))
+        if answer is not None:
+            self._transport.write(answer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._transport is not None:
+            self._open.discard(self._transport)
 
 
 _METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"PATCH ", b"OPTIONS ", b"CONNECT ", b"TRACE ")
