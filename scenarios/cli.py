@@ -138,6 +138,11 @@ def cluster_options(parser: argparse.ArgumentParser) -> None:
         "--ip-family", choices=("ipv4", "dual"), help="dual: IPv6 beside IPv4, everywhere (ipv4)"
     )
     parser.add_argument(
+        "--dns",
+        choices=("podwire", "coredns", "none"),
+        help="who resolves the cluster's names; coredns: the program on the PATH (podwire)",
+    )
+    parser.add_argument(
         "--controller", choices=("os-ken", "ryu"), help="what carries the kubeproxy app (os-ken)"
     )
 

@@ -27,7 +27,7 @@ def cluster_config(options: argparse.Namespace, **defaults: Any) -> Any:
     config = ClusterConfig(**defaults)
     if getattr(options, "config", None):
         config = ClusterConfig.from_yaml(options.config)
-    words = ("nodes", "clients", "datapath", "controller", "ip_family", "cloud")
+    words = ("nodes", "clients", "datapath", "controller", "dns", "ip_family", "cloud")
     given = {word: getattr(options, word) for word in words if getattr(options, word, None) is not None}
     config = replace(config, **given)
     if config.controller == "ryu":

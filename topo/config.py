@@ -20,6 +20,7 @@ MAX_NODES = 99
 MAX_CLIENTS = 100
 DATAPATHS = ("auto", "kernel", "user")
 CONTROLLERS = ("os-ken", "ryu")
+DNS = ("podwire", "coredns", "none")
 IP_FAMILIES = ("ipv4", "dual")
 _IN_YAML = {"ip_family": "ipFamily"}
 """Keys that a file spells in another way than Python does: as kind's configuration has them."""
@@ -61,6 +62,8 @@ class ClusterConfig:
     datapath: str = "auto"
     """``kernel`` (the openvswitch module), ``user`` (netdev), or ``auto``: kernel where there is one."""
     controller: str = "os-ken"
+    dns: str = "podwire"
+    """Who answers at kube-dns: our own server, the machine's ``coredns`` program, or nobody."""
     ip_family: str = "ipv4"
     """``dual``: everything has IPv6 addresses beside its IPv4 ones. In a file ``ipFamily``, as for kind."""
     offload: bool = False
@@ -152,6 +155,7 @@ def _types(values: Mapping[str, Any], at: str) -> None:
         "clients": int,
         "datapath": str,
         "controller": str,
+        "dns": str,
         "ip_family": str,
         "offload": bool,
         "cloud": bool,
@@ -173,7 +177,7 @@ def _check(config: ClusterConfig) -> None:
         raise UserError(f"nodes: from 1 to {MAX_NODES}, not {config.nodes}")
     if not 0 <= config.clients <= MAX_CLIENTS:
         raise UserError(f"clients: from 0 to {MAX_CLIENTS}, not {config.clients}")
-    chosen = (("datapath", DATAPATHS), ("controller", CONTROLLERS), ("ip_family", IP_FAMILIES))
+    chosen = (("datapath", DATAPATHS), ("controller", CONTROLLERS), ("ip_family", IP_FAMILIES), ("dns", DNS))
     for key, choices in chosen:
         value = getattr(config, key)
         if value not in choices:

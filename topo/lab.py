@@ -28,9 +28,9 @@ from controller.api.errors import MachineError, NotSettled, Unreachable, UsageEr
 from controller.api.manifests import Document, check, load, read
 from controller.api.objects import Obj
 from topo import cloud as clouds
-from topo import sandbox
+from topo import dns, sandbox
 from topo import tunnel as tunnels
-from topo.addons import KUBE_DNS
+from topo.addons import cluster_dns
 from topo.capture import Capture, LinkEnd, keep_timestamps
 from topo.capture_links import choose_links, link_ends
 from topo.config import ClusterConfig
@@ -114,6 +114,7 @@ class Lab:
     def _start(self) -> None:
         began = time.monotonic()
         _need_programs()
+        dns.need(self.config.dns)
         _allow_many_files()
         for directory in (self.run_dir, self.run_dir / LOGS):
             directory.mkdir(mode=0o700, exist_ok=True)
@@ -135,7 +136,8 @@ class Lab:
         self._undo.callback(self.components.stop)  # asked early: they end while the wires go
         self.components.wait_ready("apiserver")
         self.nodes.register()
-        self.client.create(KUBE_DNS)
+        for obj in cluster_dns(self.config.dns):
+            self.client.create(obj)
         self.components.wait_ready("runtime")
         self.kubelet = Kubelet(
             self.client,
@@ -198,13 +200,19 @@ class Lab:
         """
         proxies = [f"kubeproxy/{node.name}" for node in self.plan.nodes]
         try:
+            names = dns.components(self.client) if self.config.dns == "podwire" else []
             others = [clouds.COMPONENT] * bool(self.cloud) + [tunnels.COMPONENT] * bool(self._tunnels)
-            version = self.client.settle(["managers", "kubelet", *proxies, *others], timeout)
+            version = self.client.settle(["managers", "kubelet", *proxies, *names, *others], timeout)
         except (NotSettled, Unreachable) as error:
             dead = ", ".join(self.components.dead())
             raise NotSettled(f"{error}; not running: {dead}" if dead else str(error)) from None
         self.ovs.appctl("revalidator/purge")
         return version
+
+    def wait_dns(self, timeout: float = 30) -> None:
+        """Until names resolve, which no start waits for; ``settle`` keeps them new from then on."""
+        dns.wait_ready(self.client, timeout)
+        self.settle(timeout)
 
     def start_cloud(self) -> clouds.Cloud:
         """There is a cloud from now on: type LoadBalancer gets its addresses. ``settle`` waits for it."""

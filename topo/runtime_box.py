@@ -42,13 +42,15 @@ _NET_SYSCTLS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """What a box is made of. ``scratch`` is an empty directory to build the root on."""
+    """What a box is made of. ``scratch`` is an empty directory to build the root on; ``binds`` are shown
+    read-only under their own paths, where they are not there anyway."""
 
     netns: str
     hostname: str
     scratch: str
     busybox: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    binds: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +169,16 @@ def _build_root(box: Box) -> None:
     if box.busybox:
         Path(root, "busybox").mkdir()
         runtime_sys.bind(box.busybox, f"{root}/busybox")
+    for path in box.binds:
+        target = Path(root + path)
+        if target.exists():
+            continue
+        if Path(path).is_dir():
+            target.mkdir(parents=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
+        runtime_sys.bind(path, root + path)
     for path in _FROM_MACHINE:
         if Path(path).is_dir():
             Path(root + path).mkdir()

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from topo.images.image import Container, Image
+from topo.images.image import Container, Image, Program
 from topo.images.table import find
 from topo.runtime_box import Box, Forker, Process
 from topo.runtime_busybox import applets
@@ -40,6 +41,7 @@ class Running:
     image: Image
     box: int | None = None
     main: int | None = None
+    program: Program | None = None
     ended: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     stopping: bool = False
 
@@ -130,11 +132,16 @@ class Containers:
     def _start_process(self, running: Running) -> Message | None:
         container = running.container
         try:
+            if running.image.module:
+                running.program = importlib.import_module(running.image.module).program(container)
             box = self._box(running)
-            if container.argv:
+            argv, env = (
+                (running.program.argv, running.program.env) if running.program else (container.argv, {})
+            )
+            if argv:
                 with _output(container) as out, open(os.devnull, "rb") as null:
                     running.main = self._forker.spawn(
-                        box, self._process(running, container.argv, (null.fileno(), out, out))
+                        box, self._process(running, argv, (null.fileno(), out, out), env=env)
                     )
                 self._children[running.main] = lambda code: self._ended(running, code, "")
         except OSError as error:
@@ -154,6 +161,7 @@ class Containers:
                     scratch=str(self._scratch),
                     busybox=self._busybox,
                     files=container.files,
+                    binds=running.program.binds if running.program else (),
                 )
             )
             running.box = pid
@@ -166,7 +174,7 @@ class Containers:
         argv: Sequence[str],
         fds: tuple[int, int, int],
         *,
-        env: dict[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
         tty: bool = False,
     ) -> Process:
         container = running.container

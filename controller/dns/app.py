@@ -104,11 +104,13 @@ class App:
             ):
                 if port:
                     pages.setdefault(port, {})[path] = page
-        for old in self._pages.values():
-            old.close()
-        self._pages = {
-            port: await Pages(port, found, address=self._address).start() for port, found in pages.items()
-        }
+        for port in set(self._pages) - set(pages):
+            self._pages.pop(port).close()
+        for port, found in pages.items():
+            if port in self._pages:
+                self._pages[port].pages = found
+            else:
+                self._pages[port] = await Pages(port, found, address=self._address).start()
 
     def _ready_page(self) -> tuple[int, str]:
         if self._ducking:

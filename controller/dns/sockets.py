@@ -77,9 +77,10 @@ class Listener:
     def close(self) -> None:
         self._loop.remove_reader(self._udp)
         self._udp.close()
-        self._tcp.close()
         if self._server is not None:
-            self._server.close()
+            self._server.close()  # with its socket
+        else:
+            self._tcp.close()
         for connection in list(self.connections):
             connection.abort()
         for task in self._tasks:
@@ -209,7 +210,7 @@ class Pages:
     """HTTP GET of a few paths on one port: health, ready, metrics."""
 
     def __init__(self, port: int, pages: dict[str, Page], *, address: str = "") -> None:
-        self._pages, self._sock = pages, bound(socket.SOCK_STREAM, port, address)
+        self.pages, self._sock = pages, bound(socket.SOCK_STREAM, port, address)
         self.number: int = self._sock.getsockname()[1]
         self._server: asyncio.Server | None = None
 
@@ -218,16 +219,17 @@ class Pages:
         return self
 
     def close(self) -> None:
-        self._sock.close()
         if self._server is not None:
-            self._server.close()
+            self._server.close()  # with its socket
+        else:
+            self._sock.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_IDLE):
                 head = await reader.readuntil(b"\r\n\r\n")
             words = head.decode("latin-1").split()
-            page = self._pages.get(words[1].partition("?")[0]) if len(words) > 1 else None
+            page = self.pages.get(words[1].partition("?")[0]) if len(words) > 1 else None
             status, text = page() if page is not None else (404, "404 page not found\n")
             body = text.encode()
             writer.write(

@@ -124,7 +124,7 @@ def test_an_empty_configuration_file_is_the_default_cluster(tmp_path: Path) -> N
         (
             "node: 3",
             "node: there is no such key; known are nodes, clients, datapath,"
-            " controller, ipFamily, offload, cloud, health_check, zones, links",
+            " controller, dns, ipFamily, offload, cloud, health_check, zones, links",
         ),
         ("nodes: three", "nodes: a whole number is needed, not 'three'"),
         ("nodes: true", "nodes: a whole number is needed, not True"),

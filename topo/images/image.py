@@ -72,7 +72,8 @@ class Image:
     """A program of ours that an image name stands for.
 
     ``light``: served by the runtime's own child through sockets in the pod's network namespace; no
-    process. Otherwise a real process in a box of its own. ``capabilities``: name → why it is needed.
+    process. Otherwise a real process in a box of its own: the manifest's command or, with ``module``, the
+    ``Program`` that the module's ``program`` names. ``capabilities``: name → why it is needed.
     ``entrypoints`` are commands that mean the image's own program.
     """
 
@@ -85,5 +86,15 @@ class Image:
 
     @property
     def runs_command(self) -> bool:
-        """Whether a manifest's ``command`` is run; the light images' program is always their own."""
-        return not self.light
+        """Whether a manifest's ``command`` is run; an image with a module has a program of its own."""
+        return not self.light and not self.module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What a process image runs: ``binds`` are files and directories of the machine that it sees too,
+    read-only and under their own paths."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    binds: tuple[str, ...] = ()

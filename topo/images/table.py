@@ -13,6 +13,9 @@ from topo.images.image import Image
 BACKEND_FLASK = Image(name="backend-flask", module="topo.images.backend_flask")
 FRONTEND = Image(name="frontend-streamlit", module="topo.images.frontend_streamlit")
 AGNHOST = Image(name="agnhost", module="topo.images.agnhost", entrypoints=("/agnhost", "agnhost"))
+COREDNS = Image(
+    name="coredns", module="topo.images.coredns", light=False, entrypoints=("/coredns", "coredns")
+)
 SHELL = Image(name="shell", light=False)
 RAW_SHELL = Image(
     name="raw-shell",
@@ -27,6 +30,9 @@ IMAGES: tuple[tuple[str, Image], ...] = (
     ("*/e2e-test-images/agnhost", AGNHOST),
     ("*/agnhost", AGNHOST),
     ("agnhost", AGNHOST),
+    ("registry.k8s.io/coredns/coredns", COREDNS),
+    ("coredns/coredns", COREDNS),
+    ("podwire/coredns-binary", COREDNS),
     ("podwire/echo", Image(name="echo", module="topo.images.echo")),
     ("podwire/scapy", RAW_SHELL),
     ("nicolaka/netshoot", RAW_SHELL),
