@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from controller.api.wiring import conntrack_zones
 from controller.kubeproxy.fields import (
     ARP_OP,
     ARP_TPA,
@@ -88,10 +89,8 @@ def endpoint_ip(family: Family) -> Part:
     return ENDPOINT_IP if family is IPV4 else ENDPOINT_IP6
 
 
-def zones(number: int) -> tuple[int, int]:
-    """(DNAT zone, SNAT zone) of node ``number``, for both families: all bridges of one ovs-vswitchd share
-    one conntrack."""
-    return 1000 + 2 * number, 1001 + 2 * number
+zones = conntrack_zones
+"""Of a node, by its number."""
 
 
 FRAGMENT_ZONE = 999
