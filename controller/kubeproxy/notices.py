@@ -1,4 +1,4 @@
-"""Tells people, by Events, what the kubeproxy cannot take as it is written: a scheduler or weight unknown.
+"""Tells people, by Events, what the kubeproxy cannot do as it is written: a scheduler unknown, SCTP, a weight.
 
 ``complaint`` is pure; ``Notices`` sends Events from a thread of its own, because the server may be slow or
 away. What is known and only done differently (a session's timeout, say) is no Event: it is documented.
@@ -6,7 +6,10 @@ away. What is known and only done differently (a session's timeout, say) is no E
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import platform
+from pathlib import Path
 from typing import Any, Protocol
 
 from controller.api import wiring
@@ -24,11 +27,33 @@ class Recorder(Protocol):
     ) -> None: ...
 
 
-def complaint(obj: Obj) -> tuple[str, str] | None:
-    """(reason, sentence) when an annotation of ours says what nobody knows."""
+def kernel_has_sctp(root: Path = Path("/")) -> bool:
+    """Whether this kernel has SCTP or could load it. Asked without a socket, which would load it."""
+    with contextlib.suppress(OSError):
+        if "SCTP" in (root / "proc/net/protocols").read_text():
+            return True
+    modules = root / "lib/modules" / platform.release()
+    with contextlib.suppress(OSError):
+        return any("/sctp.ko" in (modules / name).read_text() for name in ("modules.dep", "modules.builtin"))
+    return False
+
+
+def complaint(obj: Obj, *, sctp: bool = True) -> tuple[str, str] | None:
+    """(reason, sentence) when an annotation of ours says what nobody knows, or nobody here can serve a port.
+
+    ``sctp``: whether the kernel has it.
+    """
     annotations = obj["metadata"].get("annotations") or {}
     match obj["kind"]:
         case "Service":
+            ports = [
+                str(p["port"])
+                for p in (obj.get("spec") or {}).get("ports") or ()
+                if p.get("protocol") == "SCTP"
+            ]
+            if ports and not sctp:
+                named = f"port{'s' * (len(ports) > 1)} {', '.join(ports)}"
+                return "SCTPNotSupported", f"{named}: this kernel has no SCTP, so no pod can listen to it"
             reason, key = "UnknownScheduler", wiring.SCHEDULER
             wrong = read_scheduler(annotations.get(key))[1]
         case "Pod":
@@ -42,8 +67,8 @@ def complaint(obj: Obj) -> tuple[str, str] | None:
 class Notices:
     """``apply`` from any thread; ``run`` is the thread that tells."""
 
-    def __init__(self, client: Recorder) -> None:
-        self._client = client
+    def __init__(self, client: Recorder, *, sctp: bool | None = None) -> None:
+        self._client, self._sctp = client, kernel_has_sctp() if sctp is None else sctp
         self._inbox = hub.Queue()
         self._told: dict[tuple[str, str, str], str] = {}
 
@@ -51,7 +76,7 @@ class Notices:
         """One watch event; the same complaint about the same object is told once."""
         metadata = obj["metadata"]
         key = obj["kind"], metadata.get("namespace", ""), metadata["name"]
-        found = None if type == "DELETED" else complaint(obj)
+        found = None if type == "DELETED" else complaint(obj, sctp=self._sctp)
         if found is None:
             self._told.pop(key, None)
         elif self._told.get(key) != found[1]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from controller.kubeproxy.health import METRICS_PORT, PORT, TIMEOUT, Answer, Health
+from controller.api.wiring import KUBE_PROXY_HEALTH_PORT as PORT
+from controller.kubeproxy.health import METRICS_PORT, TIMEOUT, Answer, Health
 from controller.kubeproxy.health_servers import HealthServers, encode
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
