@@ -14,7 +14,7 @@ from controller.api.objects import Obj
 from controller.api.wiring import DATAPATH_ID, HOST_INTERFACE, UPLINK_INTERFACE
 from topo.plan import Address, NodePlan
 
-KUBERNETES = "v1.31.0"
+KUBERNETES = "v1.33.0"
 """The release whose behaviour the lab follows."""
 MAX_PODS = 250
 """As many as a node's /24 has addresses, with some to spare while old pods end."""

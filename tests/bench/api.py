@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import resource
 import socket
 import sqlite3
@@ -17,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from scenarios import kubeconfig
 from tests.bench.figures import Aim, Figure
 from tests.bench.objects import Obj
-from tests.unit.kubectl_kit import Cluster, newest
+from tests.unit.kubectl_kit import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = [
@@ -218,7 +218,7 @@ def _kubectl(server: Cluster, turns: int) -> Figure:
     """The mission's two files, applied anew each time; beside what kubectl takes to start."""
     words = [word for path in MANIFESTS for word in ("-f", str(path))]
     applied, started = [], []
-    program = os.environ.get("PODWIRE_KUBECTL") or newest()
+    program = kubeconfig.kubectl()
     for _ in range(turns):
         began = time.perf_counter()
         done = server.run(program, "apply", *words)

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = {"a": ["s", "s"], "b": ["s"], "c": ["Mbit/s", "Mbit/s"], "d": ["/s"], "e": ["ms", "ms"]}
+UNITS["g"] = ["ms", "ms", "ms", "/s", "ms", "MB"]
 UNITS["f"] = ["x pod's", "x pod's", "s", "s", "ms", "MB"]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import select
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -26,14 +28,17 @@ HEALTH = "/_stcore/health"
 IS_UP = said("is up:")
 
 
-def lab(*argv: str, input: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def lab(
+    *argv: str, input: str | None = None, timeout: float = 60, **more: str
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **more}
     return subprocess.run(
-        [*LAB, *argv], capture_output=True, text=True, timeout=timeout, cwd=ROOT, input=input
+        [*LAB, *argv], capture_output=True, text=True, timeout=timeout, cwd=ROOT, input=input, env=environment
     )
 
 
-def answer(*argv: str, input: str | None = None) -> str:
-    done = lab(*argv, input=input)
+def answer(*argv: str, input: str | None = None, **more: str) -> str:
+    done = lab(*argv, input=input, **more)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -55,6 +60,56 @@ def folder() -> Iterator[Path]:
     """Gone before anybody looks what is left."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
+
+
+def test_kubectl_reaches_the_lab_by_its_kubeconfig() -> None:
+    file = Path("/run/podwire/podwire/kubeconfig")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "frontend-node" in answer("kubectl", "get", "svc")
+    assert re.search(
+        r"^Endpoints: +10\.244\.\S+:8501", answer("kubectl", "describe", "svc", "frontend-lb"), re.M
+    )
+    assert re.search(
+        r"^node1 +Ready +control-plane", answer("kubectl", "--lab", "podwire", "get", "no"), re.M
+    )
+    refused = lab("kubectl", "get", "potatoes")
+    assert (refused.returncode, "doesn't have a resource type" in refused.stderr) == (1, True)
+
+
+def test_the_shell_is_the_users_own_with_kubeconfig_set() -> None:
+    said = answer("shell", input="echo $KUBECONFIG; readlink /proc/self/ns/net; exit 3 | true\n")
+    assert said.splitlines() == ["/run/podwire/podwire/kubeconfig", str(Path("/proc/self/ns/net").readlink())]
+
+
+def test_files_that_kubectl_writes_are_the_users_behind_sudo() -> None:
+    us = pwd.getpwnam("nobody")
+    sudo = {"SUDO_UID": str(us.pw_uid), "SUDO_GID": str(us.pw_gid), "SHELL": "/bin/sh"}
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # where everybody may pass
+        os.chmod(name, 0o777)  # noqa: PTH101
+        answer("shell", input=f"id -u > {name}/who\n", **sudo)
+        who = Path(name, "who")
+        assert (who.read_text(), who.stat().st_uid) == (f"{us.pw_uid}\n", us.pw_uid)
+
+
+def test_the_api_server_comes_back_behind_the_same_kubeconfig() -> None:
+    answer("kubectl", "create", "configmap", "kept")
+    victims = [
+        int(entry.name) for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _is_api_server(entry)
+    ]  # fmt: skip
+    assert len(victims) == 1
+    os.kill(victims[0], signal.SIGKILL)
+    assert "kept" in answer("kubectl", "get", "configmap")  # waits in the socket's queue meanwhile
+    answer("kubectl", "delete", "configmap", "kept")
+
+
+def _is_api_server(process: Path) -> bool:
+    """Whether it is the one of the lab named podwire: its run directory says so."""
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return b"controller.api.server" in words and b"/run/podwire/podwire/api.sock" in words
 
 
 def test_ps_lists_it_as_ready() -> None:
