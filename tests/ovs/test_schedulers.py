@@ -243,7 +243,8 @@ def test_least_connection_sees_connections_end(scene: Scene) -> None:
             break
         scene.switch.appctl("time/warp", "200", "200")
     assert scene.in_switch() == before - 1
-    assert scene.hear() >= 1
+    # Said by a thread of its own, once no other can see the flow any more.
+    assert any(scene.hear() for _ in range(10000))
     assert scene.open() == "A"
 
 
