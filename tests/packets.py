@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from controller.api import wiring
+
 Obj = dict[str, Any]
 Tier = Literal["ovs", "net"]
 
@@ -74,6 +76,7 @@ def service(
     app: str = "",
     balancer: str = "",
     ip_mode: str = "VIP",
+    scheduler: str = "",
     **more: Any,
 ) -> Obj:
     """A Service over the pods labelled ``app: NAME``, on fixed addresses so that rows can name them.
@@ -89,7 +92,9 @@ def service(
         ports.append(entry)
     spec: Obj = {"clusterIP": cluster_ip, "selector": {"app": app or name}, "ports": ports, **more}
     spec["type"] = "NodePort" if node_port else "ClusterIP"
-    metadata = {"name": name, "namespace": "default"}
+    metadata: Obj = {"name": name, "namespace": "default"}
+    if scheduler:
+        metadata["annotations"] = {wiring.SCHEDULER: scheduler}
     made: Obj = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
     if balancer:
         spec |= {"type": "LoadBalancer", "loadBalancerClass": "example.com/by-hand"}
@@ -156,6 +161,18 @@ SCENE: list[Obj] = [
         balancer="203.0.113.75",
         externalTrafficPolicy="Local",
     ),
+    service("turns", "10.96.0.76", 30076, app="web", scheduler="rr"),
+    service(
+        "fewest",
+        "10.96.0.77",
+        30077,
+        app="web",
+        balancer="203.0.113.77",
+        scheduler="lc",
+        externalTrafficPolicy="Local",
+    ),
+    service("hashed", "10.96.0.78", 30078, app="web", scheduler="sh"),
+    service("target", "10.96.0.79", app="web", scheduler="dh"),
     service("nokeep", "10.96.0.68", 30098, balancer="203.0.113.68", externalTrafficPolicy="Local"),
 ]
 
@@ -302,6 +319,21 @@ a node with affinity gets one endpoint | node2 | svc/stay:80/tcp | one of web-0 
 outside to a NodePort with affinity gets one endpoint | client1 | node3:30070/tcp | one of web-0 web-1 | node3
 """)
 
+SCHEDULER_ROWS = rows("""
+a pod reaches every endpoint of a Service that takes turns | pod/bob | svc/turns:80/tcp | web-0 web-1
+a pod reaches every endpoint of a Service that takes turns by UDP | pod/alice | svc/turns:80/udp | web-0 web-1
+a node reaches a Service that takes turns | node3 | svc/turns:80/tcp | web-0 web-1
+outside to a NodePort that takes turns | client1 | node3:30076/tcp | web-0 web-1 | node3
+a node reaches its own NodePort that takes turns by localhost | node1 | localhost:30076/tcp | web-0 web-1 | node1
+a pod among endpoints reaches itself and the others by least connection | pod/web-0 | svc/fewest:80/tcp | web-0 web-1 | sender or hairpin
+least connection under policy Local keeps to the node and to the client's address | client1 | lb/fewest@node1:80/tcp | web-0
+least connection under policy Local by another node's NodePort | client1 | node2:30077/udp | web-1
+least connection without an endpoint on the node gets nothing under policy Local | client1 | lb/fewest@node3:80/tcp | dropped
+source hashing gives a pod one endpoint | pod/bob | svc/hashed:80/tcp | one of web-0 web-1
+source hashing gives a client outside one endpoint | client1 | node3:30078/udp | one of web-0 web-1 | node3
+destination hashing gives an address one endpoint | node2 | svc/target:80/tcp | one of web-0 web-1
+""")
+
 _REFUSED = """
 a pod   | pod/alice | external IP's port that no Service serves                         | ext/ext:81
 outside | client1   | external IP's port that no Service serves                         | ext/ext@node3:81
@@ -343,6 +375,8 @@ ROWS = [
     *NODE_PORT_ROWS,
     *EXTERNAL_ROWS,
     *POLICY_ROWS,
+    *HAIRPIN_ROWS,
     *AFFINITY_ROWS,
+    *SCHEDULER_ROWS,
     *REFUSAL_ROWS,
 ]

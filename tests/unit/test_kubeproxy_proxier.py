@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.api import wiring
+from controller.kubeproxy import groups as kubeproxy_groups
 from controller.kubeproxy import openflow
 from controller.kubeproxy.actions import ToGroup
 from controller.kubeproxy.diff import (
@@ -56,7 +58,7 @@ PORTS = {"node1-host": 1, "node1-up": 2, "node1-p2": 3, "node1-p3": 4}
 
 def few_bits(text: str) -> int:
     """A hash with so few values that group ids collide all the time; more than there can be names."""
-    return 1 + hash_bits(text, 5)
+    return 1 + hash_bits(text, 8)
 
 
 class ModelSwitch:
@@ -83,9 +85,11 @@ class ModelSwitch:
                     }
                 case AddGroup(group):
                     assert group.group_id not in self.groups, "group exists"
+                    self._refuse_parts_to_come(group)
                     self.groups[group.group_id] = group
                 case ModifyGroup(group):
                     assert group.group_id in self.groups, "no such group"
+                    self._refuse_parts_to_come(group)
                     self.groups[group.group_id] = group
                 case DeleteGroup(group_id):
                     used = [f for f in self.flows.values() if ToGroup(group_id) in f.actions]
@@ -93,6 +97,11 @@ class ModelSwitch:
                     del self.groups[group_id]
                 case InsertBuckets() | RemoveBucket():
                     raise AssertionError("these groups are small")
+
+    def _refuse_parts_to_come(self, group: Group) -> None:
+        for bucket in group.buckets:
+            for action in bucket.actions:
+                assert not isinstance(action, ToGroup) or action.group_id in self.groups, "no such group"
 
 
 def state(proxier: Proxier) -> tuple[list[bytes], list[bytes]]:
@@ -111,6 +120,8 @@ def services(draw: st.DrawFn) -> Obj:
         st.sampled_from([{}, {}, {}, {"clusterIP": "None"}, {"type": "ExternalName", "clusterIP": ""}])
     )
     made = service_object(name, address, *ports, **more)
+    scheduler = draw(st.sampled_from(["", "", "", "rr", "lc", "sh", "fastest"]))
+    made["metadata"]["annotations"] = {wiring.SCHEDULER: scheduler}
     family = draw(st.sampled_from(["IPv4", "dual", "dual", "IPv6"]))
     if family == "IPv4" or not made["spec"]["clusterIP"].startswith("10."):
         return made
@@ -126,7 +137,8 @@ def slices(draw: st.DrawFn) -> Obj:
     addresses = draw(st.lists(st.sampled_from(ADDRESSES), unique=True, max_size=4))
     endpoints = [
         endpoint_object(address, ready=draw(st.booleans()), terminating=draw(st.booleans()))
-        for address in addresses
+        | {"targetRef": {"kind": "Pod", "name": "pqr"[place % 3]}}
+        for place, address in enumerate(addresses)
     ]
     ports = draw(st.sampled_from([[HTTP], [HTTP, DNS]]))
     family = draw(st.sampled_from(["IPv4", "IPv6"]))
@@ -137,7 +149,7 @@ def slices(draw: st.DrawFn) -> Obj:
 def pods(draw: st.DrawFn) -> Obj:
     k = draw(st.integers(2, 3))
     name, phase = draw(st.sampled_from(["p", "q"])), draw(st.sampled_from(["Running", "Running", "Failed"]))
-    return pod_object(
+    made = pod_object(
         name,
         draw(st.sampled_from(["node1", "node2"])),
         f"10.244.1.{k}",
@@ -145,6 +157,8 @@ def pods(draw: st.DrawFn) -> Obj:
         phase=phase,
         dual=draw(st.booleans()),
     )
+    made["metadata"]["annotations"][wiring.WEIGHT] = draw(st.sampled_from(["1", "1", "0", "3", "heavy"]))
+    return made
 
 
 def nodes() -> st.SearchStrategy[Obj]:
@@ -214,11 +228,19 @@ def live(proxier: Proxier, history: list[Event]) -> None:
     before=histories(),
     later=histories(),
     few=st.booleans(),
+    small=st.booleans(),
     beginning=st.sampled_from([BEGINNING, DUAL_BEGINNING]),
 )
 def test_a_proxier_that_lived_through_anything_equals_a_fresh_one(
-    before: list[Event], later: list[Event], few: bool, beginning: list[Event]
+    before: list[Event], later: list[Event], few: bool, small: bool, beginning: list[Event]
 ) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if small:  # Services that need several groups are common
+            patch.setattr(kubeproxy_groups, "LARGEST_GROUP", 2)
+        live_through(before, later, few, beginning)
+
+
+def live_through(before: list[Event], later: list[Event], few: bool, beginning: list[Event]) -> None:
     hash_of = few_bits if few else group_hash
     lived, switch, have = Proxier("node1", hash_of=hash_of), ModelSwitch(), Have()
     before = [*beginning, *before]
@@ -234,6 +256,7 @@ def test_a_proxier_that_lived_through_anything_equals_a_fresh_one(
         fresh.apply("ADDED", obj)
     assert state(lived) == state(fresh)
     assert lived.waiting() == fresh.waiting()
+    assert lived.scheduled() == fresh.scheduled()
     desired = fresh.desired()
     assert {f.key for f in switch.flows.values()} == set(desired.flows)
     assert switch.groups == desired.groups
@@ -260,7 +283,7 @@ def test_group_ids_do_not_depend_on_history(steps: list[tuple[bool, str]]) -> No
         return ServicePortName("default", letter, "", "TCP")
 
     def sixteen(text: str) -> int:
-        return 1 + hash_bits(text, 4)
+        return 1 + hash_bits(text, 8)
 
     lived, held = GroupIds(sixteen), set[str]()
     for add, letter in steps:
