@@ -1,4 +1,4 @@
-"""Tells people, by Events, what the kubeproxy cannot do as it is written: a scheduler unknown, SCTP, a weight.
+"""Tells people, by Events, what the kubeproxy cannot do as it is written: a scheduler, a weight, SCTP.
 
 ``complaint`` is pure; ``Notices`` sends Events from a thread of its own, because the server may be slow or
 away. What is known and only done differently (a session's timeout, say) is no Event: it is documented.
