@@ -6,7 +6,7 @@ The lesson of section 5.3.1.1 of the book, and of the paragraphs on pod addresse
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scenarios.lesson import Lesson
@@ -147,6 +147,8 @@ def not_from_outside(lesson: Lesson) -> None:
 
 
 def only_healthy_pods(lesson: Lesson) -> None:
+    from controller.api.objects import is_ready
+
     with lesson.step("Traffic goes to healthy pods only"):
         lesson.quote("The service will allow and send traffic to any pod that is healthy.")
         lesson.apply("health.yaml")
@@ -263,11 +265,6 @@ def answers(lesson: Lesson, client: Pod, service: str, first_port: int) -> set[s
     ports = f"$(seq {first_port} {first_port + 11})"
     loop = f"for port in {ports}; do {CURL} --local-port $port http://{service}/hostname; echo; done"
     return set(lesson.run(client, f"sh -c '{loop}'").stdout.split())
-
-
-def is_ready(pod: dict[str, Any]) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def ask(connection: socket.socket) -> str:

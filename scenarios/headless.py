@@ -30,6 +30,7 @@ def tell(lesson: Lesson) -> None:
 
 
 def no_address(lesson: Lesson) -> None:
+    from controller.api.objects import is_ready
     from scenarios.objects import pod, service
 
     with lesson.step("A Service without an address"):
@@ -100,6 +101,8 @@ def the_client_picks(lesson: Lesson) -> None:
 
 
 def names_that_stay(lesson: Lesson) -> None:
+    from controller.api.objects import is_ready
+
     with lesson.step("web-1 dies, web-1 returns"):
         before = addresses(lesson)
         uid = lesson.lab.client.get("Pod", "web-1")["metadata"]["uid"]
@@ -266,11 +269,6 @@ def endpoints(lesson: Lesson, service: str) -> list[Any]:
 def addresses(lesson: Lesson) -> dict[str, str]:
     """Of web's endpoints, by host name."""
     return {e["hostname"]: e["addresses"][0] for e in endpoints(lesson, "web")}
-
-
-def is_ready(pod: Obj) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 if __name__ == "__main__":

@@ -65,13 +65,18 @@ def two_pods(lesson: Lesson, stack: ExitStack) -> socket.socket:
 
 
 def one_is_told_to_end(lesson: Lesson) -> None:
+    from topo import sandbox
+
     with lesson.step("slow-2 is told to end"):
         lesson.delete("Pod", "slow-2")
+        listed = lesson.lab_command(f"get pods --lab {sandbox.name()}")
         deleted = lesson.lab.client.get("Pod", "slow-2")
         lesson.say(
             "Deleting is a wish: the pod has a deletionTimestamp and a grace period now, and it still runs. "
             "Its endpoint stays in the slice, so that every proxy knows what it is."
         )
+        row = next((line.split() for line in listed.splitlines() if line.startswith("slow-2")), [])
+        lesson.check("the list of pods says so, too", expected="Terminating", seen=" ".join(row[2:3]))
         lesson.check_that(
             "it is still there, with the time by which it will be gone",
             "deletionTimestamp" in deleted["metadata"],
@@ -168,6 +173,7 @@ def the_last_one(lesson: Lesson) -> None:
 
 
 def ill_not_leaving(lesson: Lesson) -> None:
+    from controller.api.objects import is_ready
     from scenarios.asking import request
 
     with lesson.step("Ill is not leaving"):
@@ -216,6 +222,8 @@ def leave(lesson: Lesson, name: str) -> None:
 
 
 def ready(lesson: Lesson, *names: str) -> None:
+    from controller.api.objects import is_ready
+
     for name in names:
         lesson.wait_for("Pod", name, is_ready)
 
@@ -262,10 +270,6 @@ def connection_to(lesson: Lesson, name: str, stack: ExitStack) -> socket.socket:
         if request(sock).pod == name:
             return sock
     raise AssertionError(f"none of 40 connections went to {name}")
-
-
-def is_ready(pod: Obj) -> bool:
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or ())
 
 
 def vip(lesson: Lesson) -> str:

@@ -35,6 +35,8 @@ LESSONS = {
     "externalname": 15,
 }
 """With the number of checks each has at least."""
+BY_LAB = ("clusterip", "loadbalancer")
+"""Lessons that are started by ``./lab``; the others as scripts."""
 INSIDE = ("default_services", "externalname")
 """Lessons in which nobody outside asks."""
 POD_LINK = re.compile(r"node\d+-(?!host$|uplink$)")
@@ -56,7 +58,7 @@ class Told(dict[str, tuple[dict[str, Any], str, Path]]):
 
     def __missing__(self, name: str) -> tuple[dict[str, Any], str, Path]:
         out = self._folders.mktemp(name)
-        script = [sys.executable, f"scenarios/{name}.py"] if name == "nodeport" else [*LAB, name]
+        script = [*LAB, name] if name in BY_LAB else [sys.executable, f"scenarios/{name}.py"]
         done = run(*script, "--json", "--out", str(out), "--name", name.replace("_", "-"))
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         self[name] = json.loads(done.stdout), done.stderr, out
