@@ -125,6 +125,7 @@ def by_open_connections(lesson: Lesson) -> None:
                     connection.close()
             lesson.say("Now the two to web-b are closed. A flow for each connection sees the FIN, and goes.")
             lesson.until(lambda: counted(lesson, "fewest")["web-b"] == 0, "web-b has no open connections")
+            lesson.lab.settle()  # the word that the flows are gone comes a moment after they are
             lesson.table(("pod", "open connections"), list(counted(lesson, "fewest").items()))
             with held(lesson, "ann", to, 3, 43101) as (later, _):
                 picture(lesson, "lc", later)
