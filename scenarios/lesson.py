@@ -226,7 +226,7 @@ class Lesson:
         """Who is behind which address now, and who was."""
         client, plan = self.lab.client, self.lab.plan
         objects = [obj for kind in ("Node", "Pod", "Service") for obj in client.list(kind)[0]]
-        hosts = {str(value): host.name for host in plan.clients for value in host.addresses}
+        hosts = {str(value): host.name for host in plan.outside for value in host.addresses}
         return Directory(objects, hosts | self.lab_addresses()).remember(self._names)
 
     @staticmethod

@@ -25,7 +25,7 @@ def link_ends(plan: Plan, pods: Sequence[Plugged]) -> list[LinkEnd]:
     for node in plan.nodes:
         for what, interface in (("host", node.host_interface), ("uplink", node.uplink_interface)):
             ends.append(LinkEnd(label=f"{node.name}-{what}", host=node.name, netns="", interface=interface))
-    for client in plan.clients:
+    for client in plan.outside:
         interface = client.fabric_interface
         ends.append(LinkEnd(label=client.name, host=client.name, netns=FABRIC, interface=interface))
     for pod in pods:

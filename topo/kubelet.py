@@ -63,12 +63,14 @@ class Kubelet:
         log: Callable[[str], None] = lambda line: None,
         pace: Pace | None = None,
         logs: Path | None = None,
+        resolv_conf: str = "",
     ) -> None:
+        """``resolv_conf`` is the nodes' own, which pods with dnsPolicy Default get."""
         self._server = KubeletServer(runtime.with_name(KUBELET_SOCKET), nodes, logs) if logs else None
         self._serving: asyncio.Task[None] | None = None
         self._client, self._wires, self._runtime, self._log = client, wires, runtime, log
         self._nodes, self._pace = frozenset(nodes), pace or Pace()
-        self._logs = str(logs) if logs else ""
+        self._logs, self._resolv_conf = str(logs) if logs else "", resolv_conf
         self._api = ThreadPoolExecutor(API_THREADS, "kubelet-api")
         self._plugging = ThreadPoolExecutor(1, "kubelet-wires")
         self._events = EventRecorder(client, log=log)
@@ -228,6 +230,7 @@ class Kubelet:
             addresses=self._addresses[node] if on_host else (),
             netns=f"{NETNS}/{node if on_host else host}",
             logs=self._logs,
+            machine_resolv_conf=self._resolv_conf,
         )
         before = self._by_host.get(host)
         worker = PodWorker(

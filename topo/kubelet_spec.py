@@ -20,8 +20,7 @@ class Place:
     """Where a pod is: its node, and the addresses of both, the primary family's first (none yet: empty).
     ``credentials`` are its service account's files.
 
-    ``machine_resolv_conf`` is what the node's own programs read (dnsPolicy Default): nothing, since the
-    lab's nodes have no resolver of their own.
+    ``machine_resolv_conf`` is what the node's own programs read (dnsPolicy Default).
     """
 
     node: str

@@ -35,6 +35,7 @@ from topo.capture import Capture, LinkEnd, keep_timestamps
 from topo.capture_links import choose_links, link_ends
 from topo.config import ClusterConfig
 from topo.hosts import HostHandle, Node, Outside, Pod
+from topo.internet import Internet
 from topo.kubelet import Kubelet
 from topo.lab_components import LabComponents
 from topo.lab_nodes import LabNodes
@@ -42,7 +43,7 @@ from topo.lab_state import API, LOGS, PKI, RUNTIME, Control, LabState, Verbs, is
 from topo.netns import NAMES
 from topo.network import Network
 from topo.ovs import PrivateOvs
-from topo.plan import Plan, pod_host_name
+from topo.plan import INTERNET, Plan, pod_host_name
 from topo.runtime_client import RuntimeClient
 from topo.tunnel import Tunnel
 from topo.wires import PodWires
@@ -146,6 +147,7 @@ class Lab:
             self.run_dir / RUNTIME,
             log=self._log,
             logs=self.run_dir / LOGS,
+            resolv_conf="".join(f"nameserver {address}\n" for address in self.plan.internet.addresses),
         )
         self._undo.callback(self.kubelet.stop)
         self.kubelet.start()
@@ -157,6 +159,9 @@ class Lab:
         self._undo.callback(Control(self.run_dir, verbs).close)
         if self.config.cloud:
             self.start_cloud()
+        internet = Internet(self.host(INTERNET).netns, self.plan)
+        self._undo.callback(internet.stop)
+        internet.start()
         self.settle()
         self._log(f"up in {time.monotonic() - began:.1f} s")
 
@@ -256,7 +261,7 @@ class Lab:
         return Node(self.network, name, self._readdress)
 
     def outside(self, name: str = "client1") -> Outside:
-        self._known(name, [client.name for client in self.plan.clients], "client")
+        self._known(name, [client.name for client in self.plan.outside], "client")
         return Outside(self.network, name)
 
     def pod(self, name: str, namespace: str = "default") -> Pod:
@@ -273,7 +278,7 @@ class Lab:
         """Any host by its Mininet name: ``node1``, ``client1``, a pod's, ``<namespace>.<pod>``."""
         if name in {node.name for node in self.plan.nodes}:
             return self.node(name)
-        if name in {client.name for client in self.plan.clients}:
+        if name in {client.name for client in self.plan.outside}:
             return self.outside(name)
         namespace, _, pod = name.rpartition(".")
         return self.pod(pod, namespace or "default")

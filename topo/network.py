@@ -67,7 +67,7 @@ class ClusterTopo(Topo):  # type: ignore[misc]
                 FABRIC, node.bridge,
                 intfName1=node.fabric_interface, addr1=FABRIC_MAC, intfName2=node.uplink_interface,
             )  # fmt: skip
-        for client in plan.clients:
+        for client in plan.outside:
             self.addHost(client.name, cls=EndHost, address=client.address, **common)
             self.addLink(
                 client.name, FABRIC,
@@ -110,7 +110,7 @@ class Network(Mininet):  # type: ignore[misc]
             for node in self.plan.nodes:
                 finish(self[node.name].nft)
             fabric = self[FABRIC].netns
-            for host in (*self.plan.nodes, *self.plan.clients):
+            for host in (*self.plan.nodes, *self.plan.outside):
                 if isinstance(host, NodePlan):
                     shape(None, host.uplink_interface, host.link)
                 else:

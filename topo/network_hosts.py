@@ -181,7 +181,7 @@ class Fabric(NetnsHost):
     def config(self, *, plan: Plan, **_params: Any) -> dict[str, Any]:
         own = [in_family(FABRIC_ADDRESS, family) for family in self.families]
         requests = [link_up(LO), *(address(LO, value) for value in own)]
-        for host in (*plan.nodes, *plan.clients):
+        for host in (*plan.nodes, *plan.outside):
             index = self.bench.index(host.fabric_interface)
             if not plan.config.offload:
                 self.bench.offloads_off(host.fabric_interface)
@@ -198,7 +198,7 @@ class Fabric(NetnsHost):
         requests.append(route(first, host_prefix(GATEWAY)))
         self.bench.rtnetlink.run(requests)
         with self.netns.enter():
-            for client in plan.clients:
+            for client in plan.outside:
                 end = client.fabric_interface
                 # Linux answers for others after a random time of up to 0.8 s, unless it is told not to
                 set_sysctls({f"net/ipv4/conf/{end}/proxy_arp": "1", f"net/ipv4/neigh/{end}/proxy_delay": "0"})

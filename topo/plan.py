@@ -17,12 +17,14 @@ from topo.config import MAX_NODES, ClusterConfig, LinkConfig
 FABRIC = "fabric"
 FABRIC_ADDRESS = NODE_NET[1]
 """The router's own address, source of its ICMP errors: the place of the machine itself in minikube."""
+INTERNET = "internet"
+"""The host out there that resolves names and is www.example.com."""
 FIRST_CLIENT = 11
 """198.51.100.1-10 are kept for hosts on the internet."""
 HOST_INTERFACE = "eth0"
 """The one interface of every node, pod and client, seen from inside."""
 
-_RESERVED = re.compile(r"(node|client|br-node)\d+|fabric")
+_RESERVED = re.compile(r"(node|client|br-node)\d+|fabric|internet")
 
 
 def mac_bytes(mac: str) -> bytes:
@@ -185,6 +187,17 @@ class Plan:
             )
             for n in range(1, self.config.clients + 1)
         )
+
+    @cached_property
+    def internet(self) -> ClientPlan:
+        """The one host out there that is not for clients."""
+        address, families = OUTSIDE_NET[1], self.families
+        return ClientPlan(number=0, name=INTERNET, address=address, link=LinkConfig(), families=families)
+
+    @cached_property
+    def outside(self) -> tuple[ClientPlan, ...]:
+        """Everybody beyond the router."""
+        return (*self.clients, self.internet)
 
     @cached_property
     def spare_node_addresses(self) -> tuple[IPv4Address, ...]:

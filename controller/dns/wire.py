@@ -112,14 +112,16 @@ def write(
     size: int = TCP_SIZE,
     order: Sequence[int] | None = None,
     behind: bytes | None = None,
+    recursion: bool = False,
 ) -> bytes:
     """The response to a query, cut to ``size`` with TC set where it is too long.
 
     ``order`` permutes the address records; ``behind`` is a response whose answers follow ours (the
-    target of a CNAME that somebody else knows).
+    target of a CNAME that somebody else knows). ``recursion``: the answerer resolves everything for others,
+    and is no authority of its own.
     """
     response = _response(query.message)
-    response.flags |= dns.flags.AA
+    response.flags |= dns.flags.RA if recursion else dns.flags.AA
     response.set_rcode(dns.rcode.from_text(answer.rcode))
     records = list(answer.answers)
     if order is not None:
