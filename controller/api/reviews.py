@@ -5,8 +5,10 @@ The answer is ``access``' table's. Nothing is stored.
 
 from __future__ import annotations
 
+from typing import Any
+
 from controller.api import access
-from controller.api.errors import Forbidden
+from controller.api.errors import BadRequest, Forbidden
 from controller.api.kinds import BY_PATH
 from controller.api.objects import Obj
 from controller.api.routes import Target
@@ -20,10 +22,13 @@ PATHS = {
 """Path -> what is posted there. Only created, never read again."""
 
 
-def review(kind: str, asked: Obj, user: User) -> Obj:
+def review(kind: str, asked: Any, user: User) -> Obj:
     """The review with its status."""
+    spec = asked.get("spec", {}) if isinstance(asked, dict) else None
+    if not isinstance(spec, dict):
+        raise BadRequest(f"the body must be a {kind}")
     version = "authentication.k8s.io/v1" if kind == "SelfSubjectReview" else "authorization.k8s.io/v1"
-    answer = {"kind": kind, "apiVersion": version, "metadata": {}, "spec": asked.get("spec") or {}}
+    answer = {"kind": kind, "apiVersion": version, "metadata": {}, "spec": spec}
     if kind == "SelfSubjectReview":
         groups = ["system:masters"] if user == ADMIN else ["system:serviceaccounts"]
         del answer["spec"]
@@ -31,7 +36,7 @@ def review(kind: str, asked: Obj, user: User) -> Obj:
         return {**answer, "status": {"userInfo": told}}
     if kind == "SelfSubjectRulesReview":
         return {**answer, "status": _rules(user)}
-    return {**answer, "status": _allowed(asked.get("spec") or {}, user)}
+    return {**answer, "status": _allowed(spec, user)}
 
 
 def _rules(user: User) -> Obj:
@@ -51,12 +56,14 @@ def _rules(user: User) -> Obj:
 def _allowed(spec: Obj, user: User) -> Obj:
     if user == ADMIN:
         return {"allowed": True, "reason": "the token of the kubeconfig may do everything"}
-    asked = spec.get("resourceAttributes") or {}
+    asked, other = spec.get("resourceAttributes") or {}, spec.get("nonResourceAttributes") or {}
+    if not isinstance(asked, dict) or not isinstance(other, dict):
+        raise BadRequest("resourceAttributes and nonResourceAttributes must be objects")
     rows = [row for (group, _, plural), row in BY_PATH.items()
             if (group, plural) == (asked.get("group", ""), asked.get("resource"))]  # fmt: skip
     try:
         if not rows:
-            path = (spec.get("nonResourceAttributes") or {}).get("path", "")
+            path = other.get("path", "")
             return {"allowed": path in (*access.EVERYBODY, *access.AUTHENTICATED)}
         subresource = asked.get("subresource", "")
         target = Target(rows[0], asked.get("namespace", ""), asked.get("name", ""), subresource)

@@ -65,7 +65,6 @@ class SecurePort:
         self._pki: asyncio.Future[Pki] = self._loop.create_future()
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._runners: list[web.ServerRunner] = []
-        self._hosts: tuple[str, ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
 
@@ -148,7 +147,6 @@ class SecurePort:
             self._pki.set_result(pki)
             if config.loopback is not None:
                 sock = socket.socket(fileno=os.dup(config.loopback))
-                self._hosts = tuple(f"{name}:{sock.getsockname()[1]}" for name in ("127.0.0.1", "localhost"))
                 await self._listen(sock)
         if address is None or not config.netns:
             return
@@ -174,10 +172,11 @@ class SecurePort:
     def admit(self, request: web.BaseRequest) -> tokens.User:
         """Who asks, when the request may go on; raise Unauthorized or Forbidden when not."""
         transport = request.transport
-        local = transport.get_extra_info("sockname")[0] if transport else ""
+        local, port = (transport.get_extra_info("sockname") or ("", 0))[:2] if transport else ("", 0)
+        host = request.headers.get("Host", "")
         # On the loopback a page in the user's browser may ask too, by a name that leads there.
-        if local == "127.0.0.1" and self._hosts and request.headers.get("Host") not in self._hosts:
-            raise access.wrong_host(request.headers.get("Host", ""))
+        if local == "127.0.0.1" and host not in (f"127.0.0.1:{port}", f"localhost:{port}"):
+            raise access.wrong_host(host)
         proxied = proxy.parse(request.raw_path.partition("?")[0])
         if proxied is None and access.is_public(request.method, request.path):
             return tokens.NOBODY

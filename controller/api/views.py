@@ -71,7 +71,7 @@ def list_body(store: Store, target: Target, query: Mapping[str, str], view: View
     """
     kind = target.kind
     select = selectors.predicate(kind.kind, query.get("labelSelector", ""), query.get("fieldSelector", ""))
-    limit = number(query, "limit") or 0
+    limit = max(0, number(query, "limit") or 0)
     after = _after(query.get("continue", ""))
     with store.lock:
         newest = store.newest

@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from controller.api import fieldset, managed, protobuf
-from controller.api.errors import BadRequest, Conflict
-from controller.api.objects import Obj
+from controller.api import fieldset, managed, protobuf, verbs
+from controller.api.errors import ApiError, BadRequest, Conflict
+from controller.api.objects import Obj, copy
+from controller.api.patch import SHORT
 from controller.api.patch_strategic import strategic_merge
 from controller.api.registry import Registry
 from controller.api.routes import parse_path
@@ -186,3 +187,71 @@ def test_the_first_shape_an_accept_header_names_is_served() -> None:
     )
     assert asked("application/vnd.kubernetes.protobuf,application/json", {}) == PLAIN
     assert asked("", {}) == PLAIN
+
+
+BODIES: list[Obj] = [
+    pod(), service(), deployment(), config_map(), {"kind": "Eviction", "metadata": {"name": "web"}},
+    {"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}, {"spec": {"replicas": 1}},
+]  # fmt: skip
+WORDS_OF_OURS = ("$patch", "$retainKeys", "$setElementOrder/containers", "$deleteFromPrimitiveList/x",
+                 "managedFields", "name", "spec", "metadata", "ports")  # fmt: skip
+ODD = some.sampled_from(
+    ["null", "true", "-1", '"x"', "[]", "{}", '[1,"a",null]', '{"a":{"b":[{}]}}', '[{"name":"web"}]',
+     '[{"$patch":"delete"}]', '[{"op":"add","path":"/spec/x","value":1}]', '[{"op":"move","from":"/a"}]']
+)  # fmt: skip
+
+
+@some.composite
+def bodies(draw: some.DrawFn) -> Any:
+    """A sound body with something odd somewhere in it, or something odd alone."""
+    made: Any = copy(draw(some.sampled_from(BODIES)))
+    for _ in range(draw(some.integers(0, 3))):
+        at, odd = made, json.loads(draw(ODD))
+        while True:
+            steps = sorted(at) if isinstance(at, dict) else [*range(len(at))]
+            step = draw(some.sampled_from(steps)) if steps else None
+            if step is None or not at[step] or not isinstance(at[step], dict | list) or draw(some.booleans()):
+                break
+            at = at[step]
+        if step is not None:
+            at[step] = odd
+        if isinstance(at, dict) and draw(some.booleans()):
+            at[draw(some.sampled_from(WORDS_OF_OURS))] = odd
+    return draw(some.sampled_from([made, json.loads(draw(ODD))]))
+
+
+PATHS = [
+    *(f"/api/v1/namespaces/default/{rest}" for rest in (
+        "pods", "pods/web", "services/web", "configmaps/settings", "pods/web/eviction", "pods/web/status",
+        "pods/web/binding")),
+    "/apis/apps/v1/namespaces/default/deployments/web",
+    "/apis/apps/v1/namespaces/default/deployments/web/scale",
+    "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+    "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+    "/apis/discovery.k8s.io/v1beta1/namespaces/default/endpointslices",
+]  # fmt: skip
+TYPES = ["application/json", "application/yaml", *SHORT.values()]
+QUERIES: list[dict[str, str]] = [
+    {}, {"fieldManager": "m"}, {"fieldManager": "m", "force": "true"}, {"dryRun": "All"}, {"limit": "-1"},
+    {"limit": "1", "continue": "e30="}, {"fieldValidation": "Strict"},
+]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=400)
+@given(some.data(), bodies())
+def test_whatever_is_sent_is_answered_or_refused_with_a_status(data: some.DataObject, body: Any) -> None:
+    registry = Registry(Store())
+    registry.ensure_system_namespaces()
+    for obj in BODIES[:4]:
+        registry.create(obj)
+    call = verbs.Call(
+        method=data.draw(some.sampled_from(["POST", "PUT", "PATCH", "DELETE", "GET"])),
+        path=data.draw(some.sampled_from(PATHS)), query=data.draw(some.sampled_from(QUERIES)),
+        content_type=data.draw(some.sampled_from(TYPES)), body=json.dumps(body).encode(), agent="fuzz/1",
+        accept=data.draw(some.sampled_from(["", "application/json;as=Table;v=v1;g=meta.k8s.io"])),
+    )  # fmt: skip
+    try:
+        code = verbs.answer(registry, call).code
+    except ApiError as error:
+        code = error.code
+    assert 200 <= code < 500
