@@ -29,7 +29,8 @@ Addresses = Sequence[IPv4Address | IPv6Address]
 def names(plan: Plan) -> dict[str, Addresses]:
     """Who is known out there, by name: the host itself, and each client under example.net."""
     host = plan.internet
-    known: dict[str, Addresses] = dict.fromkeys(
+    own = (DOMAIN, f"www.{DOMAIN}", f"ns.{DOMAIN}", f"api.{DOMAIN}")
+    known: dict[str, Addresses] = dict.fromkeys(own, host.addresses)
         (DOMAIN, f"www.{DOMAIN}", f"ns.{DOMAIN}", f"api.{DOMAIN}"), host.addresses
     )
     return known | {f"{client.name}.example.net": client.addresses for client in plan.clients}
