@@ -31,8 +31,6 @@ def names(plan: Plan) -> dict[str, Addresses]:
     host = plan.internet
     own = (DOMAIN, f"www.{DOMAIN}", f"ns.{DOMAIN}", f"api.{DOMAIN}")
     known: dict[str, Addresses] = dict.fromkeys(own, host.addresses)
-        (DOMAIN, f"www.{DOMAIN}", f"ns.{DOMAIN}", f"api.{DOMAIN}"), host.addresses
-    )
     return known | {f"{client.name}.example.net": client.addresses for client in plan.clients}
 
 
