@@ -123,7 +123,7 @@ rows() { # every row's packets, hop by hop, over both datapaths
 }
 
 net() { # the net tier, whose labs choose the kernel's datapath by themselves
-    tests=${VM_TESTS:-tests/net/test_packets.py tests/net/test_topology.py tests/net/test_private_ovs.py \
+    tests=${VM_TESTS:-tests/net/test_packets.py tests/net/test_packets_dual.py tests/net/test_topology.py tests/net/test_private_ovs.py \
 tests/net/test_netns.py tests/net/test_lab.py}
     vm "cd /vagrant && modprobe openvswitch && ./lab test -o timeout=1800 $tests"
 }

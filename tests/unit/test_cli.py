@@ -181,6 +181,28 @@ def test_the_url_is_the_first_nodes_as_in_minikube() -> None:
     assert node_urls(service, NODES) == ["http://192.168.49.2:30000", "http://192.168.49.2:30001"]
 
 
+def test_a_dual_stack_service_has_a_url_of_each_family_in_its_order() -> None:
+    nodes = [
+        {
+            "metadata": {"name": "node1"},
+            "status": {
+                "addresses": [
+                    {"type": "InternalIP", "address": "192.168.49.2"},
+                    {"type": "InternalIP", "address": "fd00:49::2"},
+                    {"type": "Hostname", "address": "node1"},
+                ]
+            },
+        }
+    ]
+
+    def urls(*families: str) -> list[str]:
+        spec = {"ports": [{"port": 80, "nodePort": 30000}], "ipFamilies": families}
+        return node_urls({"metadata": {"name": "web"}, "spec": spec}, nodes)
+
+    assert urls("IPv4") == ["http://192.168.49.2:30000"]
+    assert urls("IPv6", "IPv4") == ["http://[fd00:49::2]:30000", "http://192.168.49.2:30000"]
+
+
 def test_a_service_without_node_port_has_no_url() -> None:
     service = {"metadata": {"name": "web", "namespace": "default"}, "spec": {"ports": [{"port": 80}]}}
     with pytest.raises(Exception, match="service default/web has no node port"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from topo.images import agnhost, backend_flask, echo, frontend_streamlit
+from topo.images import agnhost, backend_flask, echo, frontend_streamlit, peer
 from topo.images.image import Container, Port
 from topo.images.light import Datagram, Host
 from topo.images.resolver import (
@@ -51,7 +51,7 @@ class FakeHost(Host):
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
         self.timers.append((seconds, callback))
 
-    def new_socket(self, kind: int) -> socket.socket:
+    def new_socket(self, kind: int, family: int = socket.AF_INET, proto: int = 0) -> socket.socket:
         raise OSError(101, "Network is unreachable")
 
 
@@ -336,3 +336,16 @@ def test_a_name_nobody_knows_fails_with_glibcs_words() -> None:
 def test_a_server_that_fails_is_a_temporary_failure() -> None:
     with pytest.raises(ResolveError, match=r"\[Errno -3\] Temporary failure in name resolution"):
         with_server(lambda query: answer_to(query, 2), "db")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (("10.244.1.2", 41000), "10.244.1.2:41000"),
+        (("::ffff:10.244.1.2", 41000, 0, 0), "10.244.1.2:41000"),
+        (("fd00:10:244:1::2", 41000, 0, 0), "[fd00:10:244:1::2]:41000"),
+        (("::", 80), "[::]:80"),
+    ],
+)
+def test_a_peer_is_shown_as_a_program_of_its_family_would(name: tuple[str, int], text: str) -> None:
+    assert peer.shown(peer.peer_of(name)) == text

@@ -27,6 +27,7 @@ OBJECTS: list[dict[str, Any]] = [
         "status": {
             "addresses": [
                 {"type": "InternalIP", "address": NODE},
+                {"type": "InternalIP", "address": "fd00:49::2"},
                 {"type": "Hostname", "address": "node1"},
             ]
         },
@@ -61,6 +62,11 @@ def names() -> Directory:
         (("169.254.0.253", 1), "hairpin"),
         (("8.8.8.8", 53), "8.8.8.8"),
         (("fd00::1", 53), "fd00::1"),
+        (("fd00:49::2", 30000), "node1, NodePort of web"),
+        (("fd00:10:96::99", 80), "no Service"),
+        (("fd00:169:254::252", 30000), "this node's NodePorts, NodePort of web"),
+        (("fd00:169:254::253", 1), "hairpin"),
+        (("fe80::1", 0), "the gateway"),
     ],
 )
 def test_everybody_has_a_name(names: Directory, endpoint: tuple[str, int], who: str) -> None:
@@ -279,7 +285,12 @@ def test_a_check_of_words_shows_the_text_only_when_they_are_missing(lesson: Less
 
 @pytest.mark.parametrize(
     ("text", "endpoint"),
-    [("10.244.1.2:8080", ("10.244.1.2", 8080)), ("10.244.1.2", ("10.244.1.2", 0))],
+    [
+        ("10.244.1.2:8080", ("10.244.1.2", 8080)),
+        ("10.244.1.2", ("10.244.1.2", 0)),
+        ("[fd00:10:244:1::2]:8080", ("fd00:10:244:1::2", 8080)),
+        ("fd00:10:244:1::2", ("fd00:10:244:1::2", 0)),
+    ],
 )
 def test_conntrack_s_words_are_endpoints(text: str, endpoint: tuple[str, int]) -> None:
     assert watch.endpoint(text) == Endpoint(*endpoint)
