@@ -163,6 +163,16 @@ class Proxier:
         stale, self._stale = self._stale, set()
         return stale
 
+    def ways(self) -> frozenset[Stale]:
+        """Every way in which a UDP client may be led somewhere, as things are wanted now."""
+        self._recompute()
+        return frozenset().union(*self._ways.values(), *self._host_ways.values())
+
+    def nodes(self) -> tuple[Node, ...]:
+        """The node itself in each of its families."""
+        self._recompute()
+        return self._nodes
+
     def scheduled(self) -> dict[int, Scheduled]:
         """By id, the groups whose connections the kubeproxy itself gives out."""
         self._recompute()

@@ -8,7 +8,7 @@ from one read to the next. Comparing and sending are ``switch``'s business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 
@@ -16,7 +16,10 @@ from controller.kubeproxy import openflow
 from controller.kubeproxy.channel import Described
 from controller.kubeproxy.diff import Have
 from controller.kubeproxy.flow import Category, FlowKey
+from controller.kubeproxy.leftover import ways_left
+from controller.kubeproxy.node import Node
 from controller.kubeproxy.openflow_packets import Connection, decode_connections
+from controller.kubeproxy.stale import Stale
 
 _ENTRY = Struct("!HxxBxHHHHHQ")  # length, table, priority, idle, hard, flags, importance, cookie
 _TLV = Struct("!HH")
@@ -57,6 +60,10 @@ class ReadBack:
     def connections(self) -> list[tuple[int, Connection]]:
         """(cookie, connection) of all that the switch has a flow for."""
         return [one for part in self._parts[self.flows] for one in decode_connections(part)]
+
+    def ways(self, nodes: Sequence[Node]) -> frozenset[Stale]:
+        """In which ways UDP clients have been led somewhere by what the switch holds."""
+        return ways_left(self._parts[self.flows], self._parts[self.groups], nodes)
 
     def contents(self) -> dict[FlowKey, int]:
         """A hash of match and instructions of each flow, good within this process."""

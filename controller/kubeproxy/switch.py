@@ -38,7 +38,7 @@ from controller.kubeproxy.metrics import Metrics
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.readback import ReadBack
 from controller.kubeproxy.said import counts, many, said, short
-from controller.kubeproxy.stale import Stale
+from controller.kubeproxy.stale import Stale, outdated
 
 LOG = logging.getLogger("kubeproxy")
 MOST_CAUSES = 100  # of one change, in the log of timings; a switch that is away gathers no more
@@ -117,6 +117,7 @@ class Switch:
         self._waiting: list[str] = []
         self._stale: set[Stale] = set()
         self._again: tuple[float, set[Stale]] | None = None
+        self._left: ReadBack | tuple[()] | None = None  # what was there before the first change of ours
 
     # what is heard
 
@@ -244,6 +245,8 @@ class Switch:
         elif found != self.have:
             self._whole = True
             self._because("the switch no longer held what was sent", now)
+        if self.have is None and self._left is None:
+            self._left = read
         self.have = found
         self.dispatcher.counted(read.connections())
         self._next_read = now + max(self.settings.read_every, 50 * (now - read.began))
@@ -262,6 +265,9 @@ class Switch:
             # a port or an object is still to come: what looks left over may be right in a moment
             return [m for m in sends if not isinstance(m, DeleteFlow | DeleteGroup | RemoveBucket)]
         self._whole = False
+        if isinstance(self._left, ReadBack):  # once: from then on the proxier knows itself what goes
+            self._stale |= outdated(self._left.ways(self.proxier.nodes()), self.proxier.ways())
+            self._left = ()
         return sends
 
     def _send(self, channel: Channel, have: Have, now: float) -> bool:
