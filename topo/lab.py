@@ -40,6 +40,7 @@ from topo.kubelet import Kubelet
 from topo.lab_components import LabComponents
 from topo.lab_nodes import LabNodes
 from topo.lab_state import API, LOGS, PKI, RUNTIME, Control, LabState, Verbs, is_asked
+from topo.links import need_families
 from topo.netns import NAMES
 from topo.network import Network
 from topo.ovs import PrivateOvs
@@ -115,6 +116,7 @@ class Lab:
     def _start(self) -> None:
         began = time.monotonic()
         _need_programs()
+        need_families(self.plan.families)
         dns.need(self.config.dns)
         _allow_many_files()
         for directory in (self.run_dir, self.run_dir / LOGS):

@@ -17,6 +17,7 @@ import subprocess
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 from controller.api.errors import MachineError
 from topo.config import LinkConfig
@@ -33,7 +34,7 @@ PLAIN = {"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/default/rp_filter": 
 """In every namespace of the lab: no second opinion on where a packet may come from (the bridges' SpoofGuard
 decides that)."""
 
-NO_IPV6 = {"net/ipv6/conf/all/disable_ipv6": "1", "net/ipv6/conf/default/disable_ipv6": "1"}
+NO_IPV6 = {"?net/ipv6/conf/all/disable_ipv6": "1", "?net/ipv6/conf/default/disable_ipv6": "1"}
 """No neighbour or router discovery in the captures, where nobody speaks IPv6: the bridges' ends of links
 always, hosts in a cluster of one family."""
 
@@ -56,6 +57,14 @@ PROGRAMS = {
     "net/ipv4/ping_group_range": "0 2147483647",
 }
 """Where programs run: they are not root, and may still listen on port 80 and ping. Of both families."""
+
+
+def need_families(families: Sequence[str], ipv6: Path = Path("/proc/sys/net/ipv6")) -> None:
+    """MachineError when the kernel lacks one that is asked for."""
+    if "IPv6" in families and not ipv6.is_dir():
+        raise MachineError(
+            "this kernel has no IPv6, which ipFamily dual needs: boot without ipv6.disable=1, or leave it out"
+        )
 
 
 def quiet(families: Sequence[str]) -> dict[str, str]:
@@ -112,7 +121,8 @@ def _offload_bits(strings: bytes) -> bytes:
 def set_sysctls(values: Mapping[str, str]) -> None:
     """Write ``/proc/sys`` entries of the namespace the calling thread is in.
 
-    A name with ``?`` before it may be missing: older kernels have it for the whole machine only.
+    A name with ``?`` before it may be missing: older kernels have it for the whole machine only, or have no
+    IPv6.
     """
     for name, value in values.items():
         try:

@@ -197,7 +197,8 @@ def listen_in(namespace: Path, port: int) -> socket.socket:
         there, back = fds
         _setns(there)
         try:
-            dual = bool(Path("/proc/thread-self/net/if_inet6").read_text())  # empty where IPv6 is disabled
+            addresses = Path("/proc/thread-self/net/if_inet6")  # empty where IPv6 is disabled
+            dual = addresses.exists() and bool(addresses.read_text())
             listener = socket.socket(socket.AF_INET6 if dual else socket.AF_INET, socket.SOCK_STREAM)
         finally:
             _setns(back)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.api.errors import UserError
+from controller.api.errors import MachineError, UserError
 from controller.api.wiring import RANGES
 from topo.config import ClusterConfig, LinkConfig
+from topo.links import need_families
 from topo.plan import Plan, in_family, pod_host_name
 
 
@@ -173,3 +174,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_keywords_are_checked_like_a_file() -> None:
     with pytest.raises(UserError, match="nodes: a whole number is needed, not '3'"):
         ClusterConfig(nodes="3")  # type: ignore[arg-type]
+
+
+def test_a_kernel_without_ipv6_is_named_when_a_cluster_needs_it(tmp_path: Path) -> None:
+    missing = tmp_path / "ipv6"
+    need_families(["IPv4"], missing)
+    with pytest.raises(MachineError, match="this kernel has no IPv6, which ipFamily dual needs"):
+        need_families(["IPv4", "IPv6"], missing)
+    missing.mkdir()
+    need_families(["IPv4", "IPv6"], missing)
