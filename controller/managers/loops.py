@@ -29,6 +29,7 @@ from controller.managers import (
     serviceaccount,
     servicecidr,
     statefulset,
+    taints,
 )
 from controller.managers.view import Change, Ref, View
 
@@ -142,6 +143,12 @@ LOOPS: Sequence[Loop] = (
         name=podgc.COMPONENT,
         reconcile=podgc.reconcile,
         refs=podgc.refs,
+        kinds=frozenset({"Pod", "Node"}),
+    ),
+    Loop(
+        name=taints.COMPONENT,
+        reconcile=taints.reconcile,
+        refs=taints.refs,
         kinds=frozenset({"Pod", "Node"}),
     ),
     Loop(

@@ -100,7 +100,7 @@ def _problem(view: View, pod: Obj, node: Obj) -> str:
         others = view.index("Pod", "node", objects.name(node))
         if any(port.collides(taken) for other in others for taken in host_ports(other) for port in wanted):
             return "node(s) didn't have free ports for the requested pod ports"
-    if node["spec"].get("unschedulable") and not _tolerates(
+    if node["spec"].get("unschedulable") and not tolerations(
         pod, {"key": _UNSCHEDULABLE, "effect": "NoSchedule"}
     ):
         return "node(s) were unschedulable"
@@ -123,21 +123,22 @@ def untolerated(pod: Obj, node: Obj) -> str:
         taints.append({"key": _NOT_READY, "effect": "NoSchedule"})
     for taint in taints:
         hard = taint["effect"] in ("NoSchedule", "NoExecute") and taint["key"] != _UNSCHEDULABLE
-        if hard and not _tolerates(pod, taint):
+        if hard and not tolerations(pod, taint):
             return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
     return ""
 
 
-def _tolerates(pod: Obj, taint: Mapping[str, Any]) -> bool:
+def tolerations(pod: Obj, taint: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those of a pod's tolerations that are for a taint."""
+    found = []
     for toleration in pod["spec"].get("tolerations") or ():
         if toleration.get("effect") not in (None, "", taint["effect"]):
             continue
         key, exists = toleration.get("key"), toleration.get("operator", "Equal") == "Exists"
-        if not key and exists:
-            return True
-        if key == taint["key"] and (exists or toleration.get("value", "") == taint.get("value", "")):
-            return True
-    return False
+        same = key == taint["key"] and (exists or toleration.get("value", "") == taint.get("value", ""))
+        if same or (not key and exists):
+            found.append(toleration)
+    return found
 
 
 def selected(pod: Obj, node: Obj) -> bool:

@@ -86,6 +86,23 @@ def test_a_pod_for_a_node_that_is_not_there_yet_waits_for_it_for_a_while() -> No
     assert cluster.pass_time(20).names("Pod") == []
 
 
+def test_pods_leave_a_node_with_a_no_execute_taint_unless_they_tolerate_it() -> None:
+    cluster = web(Cluster(nodes=2))
+    forever = {"key": "k", "operator": "Exists"}
+    for name, more in (("stays", {}), ("waits", {"tolerationSeconds": 60})):
+        spec = {"nodeName": "node2", "tolerations": [{**forever, **more}]}
+        cluster.apply(pod(name, {"metadata": {"uid": None, "labels": {"app": name}}, "spec": spec}))
+    taint = {"key": "k", "effect": "NoExecute"}
+    cluster.patch("Node", "node2", {"spec": {"taints": [taint]}}).reap()
+    by_node = {one["spec"].get("nodeName") for one in cluster.list("Pod") if objects.name(one)[:4] == "web-"}
+    assert by_node == {"node1"}
+    assert {"stays", "waits"} <= set(cluster.names("Pod"))
+    assert cluster.events("TaintManagerEviction")
+    cluster.pass_time(61).reap()
+    assert "waits" not in cluster.names("Pod")
+    assert "stays" in cluster.names("Pod")
+
+
 def test_an_event_goes_an_hour_after_it_was_last_seen() -> None:
     cluster = web(Cluster()).pass_time(3000)
     assert cluster.events("Scheduled")
