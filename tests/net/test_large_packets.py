@@ -21,22 +21,32 @@ from tests.net.test_packets import (
     sources,
 )
 from tests.packets import Row
+from tests.packets_dual import DUAL_SCENE, of_row
 from tests.packets_fragments import FRAGMENT_ROWS, SIZES
 from topo.lab import Lab
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with scene() as lab:
+    with scene(ip_family="dual", objects=DUAL_SCENE) as lab:
         yield lab
 
 
 @pytest.mark.parametrize("row", FRAGMENT_ROWS, ids=lambda row: row.name)
 def test_row(lab: Lab, row: Row) -> None:
+    try_large(lab, row, 4)
+
+
+@pytest.mark.parametrize("row", [of_row(row) for row in FRAGMENT_ROWS], ids=lambda row: row.name)
+def test_row_in_ipv6(lab: Lab, row: Row) -> None:
+    try_large(lab, row, 6)
+
+
+def try_large(lab: Lab, row: Row, version: int) -> None:
     to = _TO.fullmatch(row.to)
     assert to, row.to
     word, _, via = to["host"].partition("@")
-    address, port, sender = address_of(lab, word), int(to["port"]), host(lab, row.sender)
+    address, port, sender = address_of(lab, word, version), int(to["port"]), host(lab, row.sender)
     with routed(lab, address, via) if via else contextlib.nullcontext():
         for size in SIZES:
             if row.expect == "refused":
@@ -46,7 +56,7 @@ def test_row(lab: Lab, row: Row) -> None:
             answered = set()
             for _ in range(12):
                 name, seen = ask(sender, address, port, size)
-                assert seen in sources(lab, row, 4)
+                assert seen in sources(lab, row, version)
                 answered.add(pod_named(name, row))
             assert answered <= set(row.expect)
             assert len(answered) == 1 or not row.one
