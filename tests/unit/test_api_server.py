@@ -180,7 +180,7 @@ def test_status_scale_and_binding_are_subresources(server: ApiServer) -> None:
         ("GET", "/api/v1/pods/web", 404),
         ("GET", "/api/v1/namespaces/default/pods/web/nosuch", 404),
         ("GET", "/api/v1/namespaces//pods", 404),
-        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
         ("PUT", "/api/v1/namespaces/default/pods", 405),
         ("POST", "/api/v1/namespaces/default/pods/web", 405),
         ("GET", "/api/v1/pods?watch=maybe", 400),

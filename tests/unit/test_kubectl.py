@@ -276,8 +276,20 @@ def test_a_drained_node_is_left_unless_a_budget_forbids(kubectl: Kubectl) -> Non
         assert node not in kubectl.field("pods", ".items[*].spec.nodeName").split()
     finally:
         kubectl("uncordon", node)
-    kubectl("taint", "node", node, "k=v:NoSchedule")
-    kubectl("taint", "node", node, "k-")
+
+
+def test_a_tainted_node_gets_no_pods_or_loses_them(kubectl: Kubectl) -> None:
+    kubectl("taint", "node", "node1", "k=v:NoSchedule")
+    try:
+        kubectl("apply", "-f", "-", input=WEB)
+        kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+        assert set(kubectl.field("pods", ".items[*].spec.nodeName").split()) == {"node2", "node3"}
+        kubectl("taint", "node", "node2", "k=v:NoExecute")
+        kubectl.server.client.settle(["managers"])
+        kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+        assert set(kubectl.field("pods", ".items[*].spec.nodeName").split()) == {"node3"}
+    finally:
+        kubectl("taint", "nodes", "node1", "node2", "k-")
 
 
 def test_what_no_lab_can_do_is_refused_in_plain_words(kubectl: Kubectl) -> None:
