@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from controller.api.kinds import KINDS
+from controller.api.schema import clean
 from tests.net.leaks import nothing_left, said
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +76,17 @@ def test_kubectl_reaches_the_lab_by_its_kubeconfig() -> None:
     )
     refused = lab("kubectl", "get", "potatoes")
     assert (refused.returncode, "doesn't have a resource type" in refused.stderr) == (1, True)
+
+
+def test_what_a_lab_answers_has_every_field_that_typed_clients_require() -> None:
+    kinds = ",".join(row.resource for row in KINDS.values())
+    objects = json.loads(answer("kubectl", "get", kinds, "-A", "-o", "json"))["items"]
+    assert {"Pod", "Node", "Service", "EndpointSlice", "ReplicaSet", "Event"} <= {
+        obj["kind"] for obj in objects
+    }
+    for obj in objects:
+        _, report = clean(obj)
+        assert (report.missing, report.unknown, report.wrong) == ([], [], []), obj
 
 
 def test_the_shell_is_the_users_own_with_kubeconfig_set() -> None:
