@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NODES = 2
 CURL = "curl -sS --max-time 5"
+DNS = "10.96.0.10"
 LEGACY_PORT = 5432
 
 
@@ -132,12 +133,11 @@ def names_that_stay(lesson: Lesson) -> None:
 
 
 def names(lesson: Lesson) -> None:
-    """Where names belong: what DNS makes of the objects, once the lab has a cluster DNS."""
-    with lesson.step("What DNS needs is there"):
+    """What DNS makes of the objects."""
+    with lesson.step("By name"):
         lesson.say(
             "web-1.web.default.svc.cluster.local is made of three things: the pod's host name, its "
-            "subdomain, and a headless Service of that name. The lab has no cluster DNS yet; the "
-            "pod knows its own name."
+            "subdomain, and a headless Service of that name."
         )
         spec = lesson.lab.client.get("Pod", "web-1")["spec"]
         lesson.check(
@@ -149,6 +149,18 @@ def names(lesson: Lesson) -> None:
         lesson.check_says(
             "its own /etc/hosts has the whole name", "web-1.web.default.svc.cluster.local", seen=known
         )
+        if not lesson.names_resolve():
+            return
+        now = addresses(lesson)
+        usual = lesson.lab.client.get("Service", "usual")["spec"]["clusterIP"]
+        with lesson.watch() as seen:
+            found = dig(lesson, "web")
+        lesson.packets(seen.to(DNS, 53))
+        lesson.check("web's name leads to all its pods", expected=sorted(now.values()), seen=found)
+        lesson.check("usual's to its one address", expected=[usual], seen=dig(lesson, "usual"))
+        lesson.check("web-1 has a name of its own", expected=[now["web-1"]], seen=dig(lesson, "web-1.web"))
+        done = lesson.run(lesson.lab.pod("asker"), f"{CURL} http://web-1.web:8080/hostname")
+        lesson.check("by which it is asked", expected="web-1", seen=done.stdout)
 
 
 def endpoints_by_hand(lesson: Lesson) -> None:
@@ -228,6 +240,12 @@ def slice_by_hand(service: str, *found: str) -> Obj:
         "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in found],
         "ports": [{"name": "tcp", "port": LEGACY_PORT, "protocol": "TCP"}],
     }
+
+
+def dig(lesson: Lesson, name: str) -> list[str]:
+    """The addresses that a name in this namespace leads to."""
+    command = f"dig +short {name}.default.svc.cluster.local A"
+    return sorted(lesson.run(lesson.lab.pod("asker"), command).stdout.split())
 
 
 class an_old_database:  # noqa: N801 - reads as what it is in a with statement

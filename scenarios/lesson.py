@@ -187,6 +187,14 @@ class Lesson:
                 raise NotSettled(f"after {timeout:g} s still not: {what}")
             pace.wait(0.05)
 
+    def names_resolve(self) -> bool:
+        """Wait until the cluster's DNS answers; False in a lab that is to have none (``--dns none``)."""
+        if self.lab.config.dns == "none":
+            self.say("This lab was started without a cluster DNS, so nothing is asked for by name.")
+            return False
+        self.lab.wait_dns()
+        return True
+
     def wait_gone(self, kind: str, name: str, timeout: int = 30) -> None:
         """Wait until an object that is being deleted is no more; then until everybody has handled that."""
         try:

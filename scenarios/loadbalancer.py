@@ -42,6 +42,7 @@ def without_a_cloud(lesson: Lesson) -> None:
     with lesson.step("The book's LoadBalancer, on a cluster without a cloud"):
         lesson.quote("It also exposes an external IP via a Loadbalancer Service.")
         lesson.apply("services_backend-deployment.yaml", "services_frontend-deployment.yaml")
+        lesson.names_resolve()
         service = get(lesson)
         lesson.check(
             f"{SERVICE} is of type LoadBalancer", expected="LoadBalancer", seen=service["spec"]["type"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NODES = 3
 PORT = 30000
 CURL = "curl -sS --max-time 20"
-"""The frontend's page waits for a name that does not resolve: at worst, as long as a resolver waits."""
+"""The frontend's page waits for a name: at worst, as long as a resolver waits."""
 HEALTH = "_stcore/health -o /dev/null -w %{http_code}"
 """Streamlit's own health check, which asks nobody else."""
 
@@ -38,6 +38,7 @@ def the_cluster(lesson: Lesson) -> None:
             "nodes: one node is left without a frontend pod."
         )
         lesson.apply("services_backend-deployment.yaml", "services_frontend-deployment.yaml")
+        lesson.names_resolve()
         lab = lesson.lab
         pods = lab.client.list("Pod")[0]
         lesson.table(

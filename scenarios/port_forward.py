@@ -43,6 +43,7 @@ def a_forward(lesson: Lesson, forward: Forwarder) -> None:
             "to localhost."
         )
         lesson.apply("services_backend-deployment.yaml", "services_frontend-deployment.yaml")
+        lesson.names_resolve()
         said = forward.open()
         lesson.say(said)
         lesson.say(
