@@ -12,7 +12,7 @@ from typing import Any
 from controller.api.errors import UsageError
 from tests import command
 from tests.conformance import report
-from tests.conformance.run import BUDGET, Result, choose, run
+from tests.conformance.run import BUDGET, CASE_SECONDS, Result, choose, run
 from tests.conformance.upstream import Upstream
 from topo import sandbox
 
@@ -36,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--traces", action="store_true", help="where each case that is not passed stopped")
     made.add_argument("--record", action="store_true", help="write baseline.txt anew from a full run")
     made.add_argument("--slow", action="store_true", help="try the cases that take minutes too")
+    made.add_argument(
+        "--case-seconds", type=int, default=CASE_SECONDS, help=f"end a case after so long ({CASE_SECONDS})"
+    )
     made.add_argument(
         "--seconds", type=float, default=BUDGET, help=f"begin no case after so long ({BUDGET:.0f})"
     )
@@ -79,7 +82,7 @@ def inside(chosen: Sequence[Upstream], options: argparse.Namespace, out: Any) ->
         print(line, file=sys.stderr, flush=True)
 
     slow = options.slow or bool(options.patterns)
-    results = run(chosen, budget=options.seconds, slow=slow, tell=tell)
+    results = run(chosen, budget=options.seconds, slow=slow, case_seconds=options.case_seconds, tell=tell)
     baseline = report.read_baseline()
     print(report.table(results))
     print()

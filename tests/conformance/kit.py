@@ -75,8 +75,8 @@ class Kit:
 
     # -- objects
 
-    def settle(self, timeout: float = 20) -> None:
-        """Everything asked for is done and in force."""
+    def settle(self, timeout: float = 120) -> None:
+        """Everything asked for is done and in force. The case's own time is over long before."""
         self.lab.settle(timeout)
 
     def create(self, obj: Obj) -> Obj:
@@ -327,13 +327,14 @@ def has_dns(lab: Lab) -> bool:
     return any((e.get("conditions") or {}).get("ready") for s in slices for e in s.get("endpoints") or ())
 
 
-def await_dns(lab: Lab) -> None:
+def await_dns(lab: Lab, seconds: float) -> None:
     """Until the lab's DNS server answers; a lab without one is taken as it is."""
-    end = time.monotonic() + 10
+    lab.settle(seconds)
+    end = time.monotonic() + seconds
     servers, _ = lab.client.list("Deployment", "kube-system", labels="k8s-app=kube-dns")
     while servers and not has_dns(lab) and time.monotonic() < end:
         _PACE.wait(0.05)
-    lab.settle()
+    lab.settle(seconds)
 
 
 def _is_ready(pod: Obj) -> bool:

@@ -82,6 +82,8 @@ def run(
     *,
     budget: float = BUDGET,
     slow: bool = False,
+    case_seconds: int = CASE_SECONDS,
+    cluster: ClusterConfig = CLUSTER,
     tell: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
     """Try the cases on one lab. ``tell`` gets each result as it comes."""
@@ -101,18 +103,18 @@ def run(
                 result = _result(upstream, outcome="failed", reason=f"{budget:.0f} s were over before")
             else:
                 if lab is None:
-                    lab = stack.enter_context(Lab(CLUSTER))
-                    await_dns(lab)
-                result = attempt(lab, upstream, number)
+                    lab = stack.enter_context(Lab(cluster))
+                    await_dns(lab, case_seconds)
+                result = attempt(lab, upstream, number, case_seconds)
             results.append(result)
             tell(result)
     return results
 
 
-def attempt(lab: Lab, upstream: Upstream, number: int = 0) -> Result:
+def attempt(lab: Lab, upstream: Upstream, number: int = 0, seconds: int = CASE_SECONDS) -> Result:
     """One case in a namespace of its own."""
     case = CASES[_key(upstream)]
-    limit = SLOW_SECONDS if case.slow else CASE_SECONDS
+    limit = max(SLOW_SECONDS, seconds) if case.slow else seconds
     began = time.monotonic()
     kit: Kit | None = None
     reason, trace, waits = "", "", False
