@@ -17,9 +17,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from controller.api.client import Batch, Client, Informer
 from controller.api.errors import PodwireError, UserError
@@ -58,7 +59,10 @@ class App:
         self._configured = False
         self._text: str | None = None
         self._ducking = False
+        self._tasks: set[asyncio.Task[None]] = set()
         self._informer: Informer | None = None
+        self._pods = self._moving = False
+        """Whether Pods are followed too; whether another informer is about to take over."""
         self.failed: asyncio.Future[BaseException] = self._loop.create_future()
 
     # -- life
@@ -121,7 +125,7 @@ class App:
 
     def _follow(self, *, pods: bool) -> None:
         kinds = (*_KINDS, "Pod") if pods else _KINDS
-        self._first = True
+        self._pods, self._first = pods, True
         self._informer = Informer(
             self._client,
             kinds,
@@ -146,16 +150,16 @@ class App:
         while not done.wait(1):
             if self._loop.is_closed():
                 return
-        self._report(batch.resource_version)
+        if not self._moving:
+            self._report(batch.resource_version)
 
     def _apply(self, batch: Batch, done: threading.Event) -> None:
         try:
-            changed = False
-            config = self._text
-            if self._first:  # of another informer, perhaps, which told of everything anew
-                self._first = False
+            first, config = self._first, self._text
+            changed = first
+            if first:  # perhaps of another informer, which tells of everything anew
+                self._first = self._moving = False
                 self.index = self.responder.index = Index()
-                changed = True
             for type_, obj, _ in batch.events:
                 if obj["kind"] == "ConfigMap":
                     config = None if type_ == "DELETED" else (obj.get("data") or {}).get("Corefile", "")
@@ -163,9 +167,9 @@ class App:
                     changed = True
                     if obj["kind"] == "EndpointSlice" and self.responder.synced:
                         self._programmed(obj)
-            if changed or not self.responder.synced:
+            if changed:
                 self.responder.changed()
-            if config != self._text or not self.responder.synced:
+            if first or config != self._text:
                 self._text = config
                 self._configure(DEFAULT if config is None else config)
             if not self.responder.synced:
@@ -197,23 +201,29 @@ class App:
                   "what was served is served on", file=sys.stderr, flush=True)  # fmt: skip
             return
         verified = any(b.kubernetes is not None and b.kubernetes.pods == "verified" for b in blocks)
-        before = any(b.kubernetes is not None and b.kubernetes.pods == "verified" for b in self._blocks)
+        if verified != self._pods:  # in force with the first batch of the informer that follows
+            self._moving = True
+            self._later(self._move(pods=verified))
+            return
         self._blocks, self._configured = blocks, True
         self.responder.configure(blocks)
         print(f"[INFO] plugin/reload: serving on {self._where()}", flush=True)
-        task = self._loop.create_task(self._reconfigured(verified, verified != before))
-        task.add_done_callback(lambda t: None if t.cancelled() or not t.exception() else self._fail_with(t))
+        self._later(self._listen())
 
-    def _fail_with(self, task: asyncio.Task[None]) -> None:
-        error = task.exception()
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
         if error is not None:
             self._fail(error)
 
-    async def _reconfigured(self, pods: bool, follow_others: bool) -> None:
-        await self._listen()
-        if follow_others and self._informer is not None:
-            informer = self._informer
-            await asyncio.to_thread(informer.stop)
+    async def _move(self, *, pods: bool) -> None:
+        if self._informer is not None:
+            await asyncio.to_thread(self._informer.stop)
             self._follow(pods=pods)
 
     def _where(self) -> str:

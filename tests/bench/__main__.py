@@ -29,6 +29,7 @@ BENCHES = {
     "e": ("change", "an EndpointSlice's change to barrier and datapath, with 10 and 1,000 Services"),
     "f": ("many", "10,000 Services: first packets, programming, one change, memory"),
     "g": ("api", "the API server: get, list, creates, watches, memory; kubectl apply"),
+    "h": ("names", "DNS by VIP, beside the server asked directly and beside dnsmasq; a change to its answer"),
 }
 
 
@@ -41,7 +42,7 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("benches", nargs="*", metavar="BENCH", help="which of a to g (all)")
+    made.add_argument("benches", nargs="*", metavar="BENCH", help="which of a to h (all)")
     made.add_argument("--json", metavar="FILE", help="write the figures there too (-: standard output)")
     made.add_argument("--quick", action="store_true", help="small sizes, to see that everything works")
     return made
