@@ -11,25 +11,27 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.net.test_packets import address_of, get, host, routed, scene
+from tests.net.test_packets import address_of, family_of, get, host, of_peer, routed, scene
 from tests.packets import service
+from tests.packets_dual import DUAL_SCENE, dual, in_ipv6
 from topo.lab import Lab
 from topo.netns import Netns
 from topo.plan import FABRIC
 
 NARROW = 1300
-IP_MTU = 14  # of Linux' <linux/in.h>: what a connected socket believes of its path
+PATH_MTU = {4: (socket.IPPROTO_IP, 14), 6: (socket.IPPROTO_IPV6, 24)}
+"""IP_MTU and IPV6_MTU of Linux: what a connected socket believes of its path."""
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with scene() as lab:
-        away = service(
-            "away", "10.96.0.81", 30181, app="far", balancer="203.0.113.81", externalIPs=["192.0.2.81"]
-        )
+    with scene(ip_family="dual", objects=DUAL_SCENE) as lab:
+        addresses: dict[str, Any] = {"balancer": "203.0.113.81", "externalIPs": ["192.0.2.81"]}
+        away = dual(service("away", "10.96.0.81", 30181, app="far", **addresses))
         lab.apply(away)
         lab.client.patch("Service", "away", {"status": away["status"]}, "default", subresource="status")
         lab.settle()
@@ -37,16 +39,19 @@ def lab() -> Iterator[Lab]:
 
 
 @contextlib.contextmanager
-def narrow(lab: Lab, name: str) -> Iterator[None]:
+def narrow(lab: Lab, name: str, version: int) -> Iterator[None]:
     """What the fabric sends to a node and its pods, or to client1, may be no larger than this.
 
     By its routes: a smaller link would silently lose what comes from the other end.
     """
     fabric = Netns.open(FABRIC)
-    wanted = [str(lab.host(name).ip)] + ([f"10.244.{name[-1]}.0/24"] if name != "client1" else [])
+    wanted = [address_of(lab, name, version)]
+    if name != "client1":
+        pods = f"10.244.{name[-1]}.0/24"
+        wanted.append(pods if version == 4 else in_ipv6(pods))
 
     def ip(*arguments: str) -> str:
-        process = fabric.popen(["ip", "route", *arguments], stdout=subprocess.PIPE, text=True)
+        process = fabric.popen(["ip", f"-{version}", "route", *arguments], stdout=subprocess.PIPE, text=True)
         said, _ = process.communicate(timeout=10)
         assert process.returncode == 0
         return str(said)
@@ -81,32 +86,55 @@ a pod is told on the way to the outside world | client1 | pod/alice | client1:80
 """
 
 
-@pytest.mark.parametrize(
-    ("link", "sender", "to"),
-    [pytest.param(*row[1:], id=row[0]) for row in (line.split(" | ") for line in ROWS.strip().splitlines())],
-)
+CASES = [line.split(" | ") for line in ROWS.strip().splitlines()]
+
+
+@pytest.mark.parametrize(("link", "sender", "to"), [pytest.param(*row[1:], id=row[0]) for row in CASES])
 def test_row(lab: Lab, link: str, sender: str, to: str) -> None:
+    try_transfer(lab, link, sender, to, 4)
+
+
+WITHOUT_LOCALHOST = [
+    row for row in CASES if not row[3].startswith("localhost")
+]  # no node ports there in IPv6
+WHOLE = ("pod/far-0:8080", "node2:30092", "client1:8080")
+"""Where no address that is quoted is translated back on the way of a request."""
+
+
+@pytest.mark.parametrize(("link", "sender", "to"), [pytest.param(*row[1:], id=row[0]) for row in IPV6_CASES])
+def test_row_in_ipv6(lab: Lab, link: str, sender: str, to: str) -> None:
+    """Open vSwitch 3.1's userspace conntrack corrects a TCP checksum in every related IPv6 packet that it
+    gives an address back, and there is none in an ICMPv6 error: it spoils the address that is quoted."""
+    if lab.ovs.datapath == "user" and to not in WHOLE:
+        with pytest.raises(TimeoutError):
+            try_transfer(lab, link, sender, to, 6, patience=0.5)
+        return
+    try_transfer(lab, link, sender, to, 6)
+
+
+def try_transfer(lab: Lab, link: str, sender: str, to: str, version: int, *, patience: float = 5) -> None:
     client = host(lab, sender)
     word, _, port = to.rpartition(":")
     word, _, via = word.partition("@")
-    address = address_of(lab, word)
+    address = address_of(lab, word, version)
     for end in (sender.removeprefix("pod/"), "node2", "far-0", "web-1"):
-        flush = Netns.open(end).popen(["ip", "route", "flush", "cache"])  # what the rows before have taught
+        flush = Netns.open(end).popen(
+            ["ip", f"-{version}", "route", "flush", "cache"]
+        )  # what the rows before have taught
         assert flush.wait(timeout=10) == 0
     with (
-        narrow(lab, link),
+        narrow(lab, link, version),
         routed(lab, address, via) if via else contextlib.nullcontext(),
-        client.socket(socket.AF_INET, socket.SOCK_STREAM) as sock,
+        client.socket(family_of(address), socket.SOCK_STREAM) as sock,
     ):
-        sock.settimeout(5)
+        sock.settimeout(patience)
         sock.connect((address, int(port)))
         text = "x" * 4000  # there and back
         answer = get(sock, f"/echo?msg={text}")
-        assert answer in (text, "client1")
-        if "endpoint" not in to and link != sender:
-            assert sock.getsockopt(socket.IPPROTO_IP, IP_MTU) == NARROW
+        assert answer == text or answer.startswith("client1")
+        if link != sender:
+            assert sock.getsockopt(*PATH_MTU[version]) == NARROW
             return
-        peer, _, peer_port = get(sock, "/clientip").rpartition(":")
-        pod = lab.pod(get(sock, "/hostname"))
-        assert peer_port
-        assert re.search(rf"\bmtu {NARROW}\b", pod.run(f"ip route get {peer}").stdout)
+        peer = of_peer(get(sock, "/clientip"))
+        known = lab.pod(get(sock, "/hostname")).run(f"ip route get {peer}").stdout
+        assert re.search(rf"\bmtu {NARROW}\b", known)
