@@ -94,9 +94,7 @@ def test_row(lab: Lab, link: str, sender: str, to: str) -> None:
     try_transfer(lab, link, sender, to, 4)
 
 
-WITHOUT_LOCALHOST = [
-    row for row in CASES if not row[3].startswith("localhost")
-]  # no node ports there in IPv6
+IPV6_CASES = [row for row in CASES if not row[3].startswith("localhost")]  # no node ports there
 WHOLE = ("pod/far-0:8080", "node2:30092", "client1:8080")
 """Where no address that is quoted is translated back on the way of a request."""
 
