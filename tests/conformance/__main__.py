@@ -7,14 +7,16 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from controller.api.errors import UsageError
 from tests import command
 from tests.conformance import report
-from tests.conformance.run import BUDGET, CASE_SECONDS, Result, choose, run
+from tests.conformance.run import BUDGET, CASE_SECONDS, CLUSTER, Result, choose, run
 from tests.conformance.upstream import Upstream
 from topo import sandbox
+from topo.config import IP_FAMILIES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--traces", action="store_true", help="where each case that is not passed stopped")
     made.add_argument("--record", action="store_true", help="write baseline.txt anew from a full run")
     made.add_argument("--slow", action="store_true", help="try the cases that take minutes too")
+    made.add_argument(
+        "--ip-family", choices=IP_FAMILIES, default=CLUSTER.ip_family, help="of the lab (%(default)s)"
+    )
     made.add_argument(
         "--case-seconds", type=int, default=CASE_SECONDS, help=f"end a case after so long ({CASE_SECONDS})"
     )
@@ -82,7 +87,14 @@ def inside(chosen: Sequence[Upstream], options: argparse.Namespace, out: Any) ->
         print(line, file=sys.stderr, flush=True)
 
     slow = options.slow or bool(options.patterns)
-    results = run(chosen, budget=options.seconds, slow=slow, case_seconds=options.case_seconds, tell=tell)
+    results = run(
+        chosen,
+        budget=options.seconds,
+        slow=slow,
+        case_seconds=options.case_seconds,
+        cluster=replace(CLUSTER, ip_family=options.ip_family),
+        tell=tell,
+    )
     baseline = report.read_baseline()
     print(report.table(results))
     print()
