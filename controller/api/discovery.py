@@ -17,6 +17,7 @@ _SUBRESOURCE_VERBS = {
     "binding": ["create"],
     "eviction": ["create"],
     "finalize": ["update"],
+    "log": ["get"],
     "proxy": ["create", "delete", "get", "patch", "update"],
     "token": ["create"],
 }
@@ -80,8 +81,8 @@ def _document(path: str) -> dict[str, Any] | str | None:
         return {"kind": "CustomResourceDefinitionList", "apiVersion": "apiextensions.k8s.io/v1",
                 "metadata": {"resourceVersion": "1"}, "items": []}  # fmt: skip
     if path == "":
-        groups = [f"/apis/{group}/{version}" for group, version in GROUP_VERSIONS if group]
-        return {"paths": ["/api", "/api/v1", "/apis", *groups, "/healthz", "/livez", "/openapi/v2",
+        named = [f"/apis/{group}/{version}" for group, version in GROUP_VERSIONS if group]
+        return {"paths": ["/api", "/api/v1", "/apis", *named, "/healthz", "/livez", "/openapi/v2",
                           "/openapi/v3", "/readyz", "/version"]}  # fmt: skip
     if path in ("/healthz", "/livez", "/readyz"):
         return "ok"

@@ -65,7 +65,7 @@ _ROWS = (
     Kind(kind="Node", plural="nodes", namespaced=False, short_names=("no",), subresources=_STATUS,
          behaviour=True),
     Kind(kind="Pod", plural="pods", short_names=("po",), categories=_ALL,
-         subresources=("status", "binding", "eviction", "proxy"), behaviour=True),
+         subresources=("status", "binding", "eviction", "log", "proxy"), behaviour=True),
     Kind(kind="Service", plural="services", short_names=("svc",), categories=_ALL,
          subresources=("status", "proxy"), behaviour=True),
     Kind(kind="Endpoints", plural="endpoints", short_names=("ep",), behaviour=True),

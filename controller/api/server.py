@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from controller.api import metrics, proxy, routes, verbs
+from controller.api import logs, metrics, proxy, routes, verbs
 from controller.api.aiohttp_web import web
 from controller.api.bodies import parse_json
 from controller.api.errors import ApiError, BadRequest, PodwireError
@@ -133,6 +133,10 @@ class Server:
             return await self._token(routes.parse_path(path))
         if request.method == "GET" and "watch" in query and routes.flag(query, "watch"):
             return await self._watch(request)
+        if request.method == "GET" and path.endswith("/log"):
+            target = routes.parse_path(path)
+            if target.subresource == "log":
+                return await self._log(request, target)
         body = await _body(request)
         call = verbs.Call(
             method=request.method,
@@ -206,6 +210,18 @@ class Server:
             await response.prepare(request)
             if first:
                 await response.write(first)
+            async for chunk in chunks:
+                await response.write(chunk)
+        return response
+
+    async def _log(self, request: web.BaseRequest, target: routes.Target) -> web.StreamResponse:
+        at = (target.kind.kind, target.namespace, target.name)
+        wanted = logs.log_request(self.registry.get(*at), request.query)
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        chunks = logs.lines(self._socket.parent / "log", wanted, lambda: self.registry.store.get(*at))
+        async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 await response.write(chunk)
         return response

@@ -205,7 +205,7 @@ def _on_subresource(registry: Registry, call: Call, target: Target) -> Answer:
         if call.method != "POST":
             raise _not_allowed(call)
         return Answer(201, encode(_evict(registry, call, target)))
-    if word in ("proxy", "token"):  # the server's own: they need a network and a key
+    if word in ("log", "proxy", "token"):  # the server's own: they need files, a network and a key
         raise _not_allowed(call)
     if call.method == "GET":
         return Answer(200, encode(registry.get(*at, subresource=word)))

@@ -89,6 +89,15 @@ def test_what_a_lab_answers_has_every_field_that_typed_clients_require() -> None
         assert (report.missing, report.unknown, report.wrong) == ([], [], []), obj
 
 
+def test_kubectl_shows_and_follows_logs() -> None:
+    words = "/bin/sh", "-c", "echo first; echo second; sleep 0.4; echo third"
+    answer("kubectl", "run", "talks", "--image=busybox", "--restart=Never", "--command", "--", *words)
+    answer("kubectl", "wait", "--for=condition=ContainersReady", "pod/talks", "--timeout=20s")
+    assert answer("kubectl", "logs", "-f", "talks").split() == ["first", "second", "third"]
+    assert answer("kubectl", "logs", "--tail=1", "talks") == "third\n"
+    answer("kubectl", "delete", "pod", "talks", "--now")
+
+
 def test_the_shell_is_the_users_own_with_kubeconfig_set() -> None:
     said = answer("shell", input="echo $KUBECONFIG; readlink /proc/self/ns/net; exit 3 | true\n")
     assert said.splitlines() == ["/run/podwire/podwire/kubeconfig", str(Path("/proc/self/ns/net").readlink())]
