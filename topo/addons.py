@@ -62,7 +62,7 @@ def _object(version: str, kind: str) -> Obj:
 
 def _deployment(image: str) -> Obj:
     """One pod, on the control plane's node. It asks the API server for its ConfigMap, since pods have no
-    volumes here, and is asked for its readiness every second, so that names are there soon."""
+    volumes here, and is asked every second until it has started, so that names are there soon."""
     container: Obj = {
         "name": "coredns",
         "image": image,
@@ -78,7 +78,12 @@ def _deployment(image: str) -> Obj:
             "timeoutSeconds": 5,
             "failureThreshold": 5,
         },
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
+        "startupProbe": {
+            "httpGet": {"path": "/ready", "port": 8181},
+            "periodSeconds": 1,
+            "failureThreshold": 60,
+        },
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}},
     }
     if image.startswith(BINARY):
         reference = {"name": COREDNS[1], "key": "Corefile"}

@@ -19,6 +19,13 @@ from controller.api.transport import Transport
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _CONNECT_SECONDS = 1.0
 """A first SYN may come before the flows that carry it: better a new one than a retransmission's wait."""
+_ALIVE = {
+    socket.TCP_KEEPIDLE: 5,
+    socket.TCP_KEEPINTVL: 1,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 5000,
+}
+"""A watch notices in 8 seconds that the API server is no longer where it was, and asks the Service anew."""
 
 
 class _Connection(http.client.HTTPSConnection):
@@ -31,8 +38,8 @@ class _Connection(http.client.HTTPSConnection):
         self.timeout = self._then
         self.sock.settimeout(self._then)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+        for option, value in _ALIVE.items():
+            self.sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def __del__(self) -> None:
         self.close()
