@@ -179,13 +179,23 @@ def kube_dns(lesson: Lesson) -> None:
         lesson.check(
             "for names by UDP and TCP, and metrics", expected="53/TCP 53/UDP 9153/TCP", seen=" ".join(ports)
         )
+        if not lesson.names_resolve():
+            return
+        with lesson.watch() as seen:
+            found = lesson.run(lesson.lab.pod("shell"), "dig +short kubernetes.default.svc.cluster.local A")
+        lesson.packets(seen.to(service["spec"]["clusterIP"], 53))
+        lesson.check("it knows the other one by name", expected="10.96.0.1", seen=found.stdout.strip())
 
 
 def it_moves(lesson: Lesson) -> None:
     with lesson.step("The API server moves, the Service stays"):
         old, new = lesson.lab.node(1).ip, lesson.lab.node(1).readdress()
         lesson.lab.settle()
-        lesson.say(f"node1 has moved from {old} to {new}, and the API server with it.")
+        lesson.say(
+            f"node1 has moved from {old} to {new}, and the API server with it. Connections that were open to "
+            "the old address are dead; the DNS server's watch was one, and needed some seconds to notice. "
+            "New ones find the way."
+        )
         with lesson.watch() as seen:
             code = ask(lesson, "shell", f"{CURL} --local-port 40009 {TOKEN} {STATUS} {URL}/api/v1/services")
         connection = seen.to("10.96.0.1", 443, source_port=40009)

@@ -156,9 +156,9 @@ def names(lesson: Lesson) -> None:
         with lesson.watch() as seen:
             found = dig(lesson, "web")
         lesson.packets(seen.to(DNS, 53))
-        lesson.check("web's name leads to all its pods", expected=sorted(now.values()), seen=found)
-        lesson.check("usual's to its one address", expected=[usual], seen=dig(lesson, "usual"))
-        lesson.check("web-1 has a name of its own", expected=[now["web-1"]], seen=dig(lesson, "web-1.web"))
+        lesson.check("web's name leads to all its pods", expected=" ".join(sorted(now.values())), seen=found)
+        lesson.check("usual's to its one address", expected=usual, seen=dig(lesson, "usual"))
+        lesson.check("web-1 has a name of its own", expected=now["web-1"], seen=dig(lesson, "web-1.web"))
         done = lesson.run(lesson.lab.pod("asker"), f"{CURL} http://web-1.web:8080/hostname")
         lesson.check("by which it is asked", expected="web-1", seen=done.stdout)
 
@@ -242,10 +242,10 @@ def slice_by_hand(service: str, *found: str) -> Obj:
     }
 
 
-def dig(lesson: Lesson, name: str) -> list[str]:
-    """The addresses that a name in this namespace leads to."""
+def dig(lesson: Lesson, name: str) -> str:
+    """The addresses that a name in this namespace leads to, in order."""
     command = f"dig +short {name}.default.svc.cluster.local A"
-    return sorted(lesson.run(lesson.lab.pod("asker"), command).stdout.split())
+    return " ".join(sorted(lesson.run(lesson.lab.pod("asker"), command).stdout.split()))
 
 
 class an_old_database:  # noqa: N801 - reads as what it is in a with statement
