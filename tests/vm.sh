@@ -7,7 +7,7 @@
 #   tests/vm.sh up | down   start the machine with this checkout's HEAD in /vagrant; end it
 #   tests/vm.sh copy        this checkout's HEAD into the running machine again
 #   tests/vm.sh ssh CMD     a command in it, as root
-#   tests/vm.sh STEP...     steps in a running machine: provision box rows net lessons links
+#   tests/vm.sh STEP...     steps in a running machine: provision box rows net lessons links conformance
 #
 # Environment: VM_DIR (${TMPDIR:-/tmp}/podwire-vm: image, key, results), VM_PORT (2222, on this machine's
 # loopback), VM_CPUS (2), VM_MEMORY (3072), VM_ACCEL (tcg,thread=multi; kvm where there is one), VM_VENV
@@ -22,7 +22,7 @@ dir=${VM_DIR:-${TMPDIR:-/tmp}/podwire-vm}
 port=${VM_PORT:-2222}
 packages=${VM_PACKAGES-mininet,openvswitch-switch,tcpdump,tshark,iperf3,nftables,ethtool,curl,busybox,dnsutils}
 lessons='nodeport clusterip'
-steps='provision box rows net lessons links'
+steps='provision box rows net lessons links conformance'
 mkdir -p "$dir/out"
 cd "$dir"
 
@@ -143,6 +143,11 @@ lessons() { # both lessons over both datapaths
 
 links() { # delay and loss, which need netem
     vm 'cd /vagrant && python -m tests.vm.links'
+}
+
+conformance() { # upstream's cases that need a kernel with SCTP, over the kernel's datapath
+    vm 'modprobe openvswitch && modprobe sctp && cd /vagrant &&
+        ./lab conformance sctp --ip-family ipv4 --case-seconds 200 --seconds 900'
 }
 
 run_steps() {

@@ -91,6 +91,20 @@ def test_the_baseline_names_cases_in_scope_and_no_others() -> None:
     assert len(recorded) == len(set(recorded))
 
 
+def test_what_passes_in_the_virtual_machine_is_told_and_may_lack_its_kernel_only_elsewhere() -> None:
+    lacking = replace(BAD, waits=True, reason="waits for SCTP in this kernel")
+    recorded = ["Services: should fail"]
+    assert "with them others 1/1" in report.score([GOOD, lacking], recorded)
+    assert report.regressed([GOOD, lacking], [], recorded) == []
+    assert report.regressed([GOOD, BAD], [], recorded) == [BAD]
+
+
+def test_the_virtual_machines_cases_are_in_scope_and_not_in_the_baseline() -> None:
+    there = set(report.read_baseline(report.IN_VM))
+    assert there <= {str(one) for one in UPSTREAM}
+    assert not there & set(report.read_baseline())
+
+
 def test_a_recorded_run_regresses_in_nothing() -> None:
     recorded = [one for one in report.baseline_text([GOOD, BAD]).splitlines() if one[:1] != "#"]
     assert recorded == ["Services: should work"]
