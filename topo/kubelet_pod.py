@@ -18,6 +18,7 @@ from controller.api.objects import Obj
 from topo.images.table import find
 from topo.kubelet_env import ConfigError, references
 from topo.kubelet_ipam import AddressesExhausted, Ipam
+from topo.kubelet_logs import turn_log
 from topo.kubelet_machine import Machine
 from topo.kubelet_prober import Prober
 from topo.kubelet_spec import Place, container_of, image_id, named_ports, pod_message, remarks
@@ -202,6 +203,7 @@ class PodWorker:
             self._event(f"Error: {error}", "Failed", type="Warning")
             self._spawn(self._again(record, self._machine.pace.retry))
             return
+        turn_log(container.log, again=record.restarts > 0)
         self._event(f"Created container {record.name}", "Created")
         record.id = container_id
         try:

@@ -16,23 +16,31 @@ from controller.api import objects
 from controller.api.errors import BadRequest
 from controller.api.objects import Obj
 from controller.api.routes import flag, number
+from controller.api.wiring import MIRROR
 
 LOOK = 0.1
 """Seconds between two looks at a log that is followed."""
 _CHUNK = 1 << 16
+_PROCESSES = {"kube-apiserver": "apiserver.log", "kube-proxy": "kubeproxy.log"}
+"""What the lab's own processes write, shown for the mirror Pods that stand for them (one for all nodes)."""
 _UNTIMED = ("timestamps", "sinceSeconds", "sinceTime")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogRequest:
-    """``tail``: how many lines from the end; ``most``: how many bytes."""
+    """``tail``: how many lines from the end; ``most``: how many bytes; ``earlier``: of the life before."""
 
-    namespace: str
-    pod: str
+    file: str
     container: str
     follow: bool = False
+    earlier: bool = False
     tail: int | None = None
     most: int | None = None
+
+
+def previous(path: Path) -> Path:
+    """Where the log of a container's life before lies."""
+    return path.with_suffix(".previous.log")
 
 
 def log_request(pod: Obj, query: Mapping[str, str]) -> LogRequest:
@@ -51,18 +59,19 @@ def log_request(pod: Obj, query: Mapping[str, str]) -> LogRequest:
     for word in _UNTIMED:
         if query.get(word) not in (None, "", "false"):
             raise BadRequest(f"{word}: the lab's logs have no times in them; try --tail")
-    if flag(query, "previous"):
-        raise BadRequest(f'previous terminated container "{container}" in pod "{name}" not found: '
-                         "the lab keeps all lives of a container in one log")  # fmt: skip
+    earlier = flag(query, "previous")
+    if earlier and not _state(pod, container).get("restarts"):
+        raise BadRequest(f'previous terminated container "{container}" in pod "{name}" not found')
     tail, most = number(query, "tailLines"), number(query, "limitBytes")
     if (tail or 0) < 0 or (most is not None and most < 1):
         raise BadRequest("tailLines must not be negative, limitBytes must be greater than 0")
     if not _has_begun(pod, container):
         raise BadRequest(f'container "{container}" in pod "{name}" is waiting to start: ContainerCreating')
-    return LogRequest(
-        namespace=objects.namespace(pod), pod=name, container=container, follow=flag(query, "follow"),
-        tail=tail, most=most,
-    )  # fmt: skip
+    file = f"{objects.namespace(pod)}_{name}_{container}.log"
+    if MIRROR in (pod["metadata"].get("annotations") or {}):
+        file = _PROCESSES.get(container, file)
+    follow = flag(query, "follow") and not earlier
+    return LogRequest(file=file, container=container, follow=follow, earlier=earlier, tail=tail, most=most)
 
 
 def _state(pod: Obj, container: str) -> Obj:
@@ -83,7 +92,8 @@ async def lines(
     directory: Path, wanted: LogRequest, current: Callable[[], Obj | None]
 ) -> AsyncGenerator[bytes, None]:
     """The log in chunks; when it is followed, until its container has ended (``current`` is the pod now)."""
-    path = directory / f"{wanted.namespace}_{wanted.pod}_{wanted.container}.log"
+    path = directory / wanted.file
+    path = previous(path) if wanted.earlier else path
     left = wanted.most if wanted.most is not None else 1 << 62
     try:
         file = path.open("rb")

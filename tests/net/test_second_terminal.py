@@ -96,6 +96,13 @@ def test_kubectl_shows_and_follows_logs() -> None:
     assert answer("kubectl", "logs", "-f", "talks").split() == ["first", "second", "third"]
     assert answer("kubectl", "logs", "--tail=1", "talks") == "third\n"
     answer("kubectl", "delete", "pod", "talks", "--now")
+    again = "/bin/sh", "-c", "echo $$; sleep 0.2; exit 1"
+    answer("kubectl", "run", "dies", "--image=busybox", "--command", "--", *again)
+    restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1"
+    answer("kubectl", "wait", restarted, "pod/dies", "--timeout=20s")
+    assert len(answer("kubectl", "logs", "dies", "--previous").split()) == 1
+    answer("kubectl", "delete", "pod", "dies", "--now")
+    answer("kubectl", "logs", "-n", "kube-system", "kube-proxy-node1")
 
 
 def test_the_shell_is_the_users_own_with_kubeconfig_set() -> None:
