@@ -5,9 +5,11 @@ After a wanted change: ``PODWIRE_GOLDEN=write pytest tests/unit/test_kubeproxy_g
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,11 @@ import pytest
 
 from controller.api import wiring
 from controller.kubeproxy import pipeline
-from controller.kubeproxy.flow import Desired
+from controller.kubeproxy.dispatch import IDLE, LEASE
+from controller.kubeproxy.fields import TCP, UDP
+from controller.kubeproxy.flow import Category, Desired
+from controller.kubeproxy.node import ZONE_LABEL
+from controller.kubeproxy.openflow_packets import Connection, connection_flow, lease_flow
 from controller.kubeproxy.proxier import Proxier
 from tests.kubeproxy_objects import (
     endpoint_object,
@@ -26,10 +32,14 @@ from tests.kubeproxy_objects import (
     service_object,
     slice_object,
 )
+from tests.ovs.switch import ofp_print
+from tests.packets_dual import in_ipv6
 
 Obj = dict[str, Any]
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "kubeproxy"
+FLOW_MODULES = sorted(Path(pipeline.__file__).parent.glob("flows_*.py"))
+ALICE, CLUSTER_IP = "10.244.1.2", "10.96.0.50"
 HTTP = port_object(80, 8080)
 NODE_PORT = port_object(80, 8080, node_port=30080)
 NODE_PORT_UDP = port_object(53, 5353, protocol="UDP", node_port=30053)
@@ -66,6 +76,24 @@ def scheduled(scheduler: str, *weights: str) -> list[Obj]:
     return [service, *pods, slice_object("web", [NODE_PORT], endpoints)]
 
 
+def hinted(kind: str, here: str, elsewhere: str) -> list[Obj]:
+    """``web``, each endpoint with a hint for whom it is (trafficDistribution); node1 is in ``east``."""
+    node = node_object("node1")
+    node["metadata"]["labels"] = {ZONE_LABEL: "east"}
+    endpoints = [
+        endpoint | {"hints": {kind: [{"name": name}]}}
+        for endpoint, name in ((LOCAL, here), (REMOTE, elsewhere), (THIRD, elsewhere))
+    ]
+    return [node, *web(HTTP, *endpoints)]
+
+
+def turns(port: Obj, **spec: Any) -> list[Obj]:
+    """``web`` by the scheduler rr."""
+    service = service_object("web", "10.96.0.50", port, **spec)
+    service["metadata"]["annotations"] = {wiring.SCHEDULER: "rr"}
+    return [service, slice_object("web", [port], [LOCAL, REMOTE])]
+
+
 def with_host_ports(pod: Obj) -> Obj:
     ports = [
         {"containerPort": 8080, "hostPort": 80},
@@ -83,15 +111,29 @@ CASES: dict[str, list[Obj]] = {
     "clusterip_three_endpoints": web(HTTP, LOCAL, REMOTE, THIRD),
     "clusterip_without_endpoints": web(HTTP),
     "nodeport": web(NODE_PORT, LOCAL, REMOTE),
+    "nodeport_udp": web(NODE_PORT_UDP, LOCAL, REMOTE),
+    "nodeport_sctp": web(port_object(80, 8080, protocol="SCTP", node_port=30080), LOCAL, REMOTE),
     "nodeport_without_endpoints": web(NODE_PORT),
     "nodeport_udp_without_endpoints": web(NODE_PORT_UDP),
     "external_ip": [
         service_object("web", "10.96.0.50", HTTP, externalIPs=["192.0.2.60"]),
         slice_object("web", [HTTP], [LOCAL, REMOTE]),
     ],
+    "external_ip_of_the_node_without_endpoints": [
+        service_object("web", "10.96.0.50", HTTP, externalIPs=["192.168.49.2"]),
+    ],
+    "terminating": web(
+        HTTP,
+        LOCAL | {"conditions": {"ready": False, "serving": True, "terminating": True}},
+        REMOTE | {"conditions": {"ready": False, "serving": False, "terminating": True}},
+    ),
+    "prefer_same_zone": hinted("forZones", "east", "west"),
+    "prefer_same_node": hinted("forNodes", "node1", "node2"),
+    "loadbalancer": balanced(),
     "loadbalancer_source_ranges": balanced(loadBalancerSourceRanges=["198.51.100.0/24"]),
     "loadbalancer_without_endpoints": balanced()[:1],
     "external_traffic_policy_local": balanced(externalTrafficPolicy="Local"),
+    "health_check_node_port": balanced(externalTrafficPolicy="Local", healthCheckNodePort=31999),
     "external_traffic_policy_local_elsewhere": [
         *balanced(externalTrafficPolicy="Local")[:1],
         slice_object("web", [NODE_PORT], [REMOTE]),
@@ -100,14 +142,30 @@ CASES: dict[str, list[Obj]] = {
         service_object("web", "10.96.0.50", HTTP, internalTrafficPolicy="Local"),
         slice_object("web", [HTTP], [LOCAL, REMOTE]),
     ],
+    "internal_traffic_policy_local_elsewhere": [
+        service_object("web", "10.96.0.50", HTTP, internalTrafficPolicy="Local"),
+        slice_object("web", [HTTP], [REMOTE]),
+    ],
     "session_affinity": [
         service_object("web", "10.96.0.50", NODE_PORT, sessionAffinity="ClientIP"),
         slice_object("web", [NODE_PORT], [LOCAL, REMOTE]),
+    ],
+    "session_affinity_longer_than_a_timeout": [
+        service_object(
+            "web",
+            "10.96.0.50",
+            HTTP,
+            sessionAffinity="ClientIP",
+            sessionAffinityConfig={"clientIP": {"timeoutSeconds": 86400}},
+        ),
+        slice_object("web", [HTTP], [LOCAL]),
     ],
     "weights": scheduled("", "2", "1"),
     "scheduler_sh": scheduled("sh", "2", "1"),
     "scheduler_mh": scheduled("mh", "1", "1"),
     "scheduler_dh": scheduled("dh", "2", "1"),
+    "scheduler_rr_udp": turns(NODE_PORT_UDP),
+    "scheduler_rr_session_affinity": turns(HTTP, sessionAffinity="ClientIP"),
     "scheduler_wrr": scheduled("wrr", "2", "1"),
     "scheduler_lc": scheduled("lc", "2", "1"),
     "host_network_endpoints": web(NODE_PORT, NODE1, NODE2),
@@ -171,11 +229,68 @@ def test_a_second_family_adds_its_own_flows_and_leaves_the_first_alone(name: str
 
 
 def test_every_golden_file_has_its_case() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(CASES)
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == {*CASES, "dispatch"}
     assert {path.stem for path in (GOLDEN / "ipv6").glob("*.txt")} == set(CASES)
 
 
-def test_the_pipeline_document_names_every_table_in_order() -> None:
-    readme = Path(pipeline.__file__).with_name("README.md").read_text()
-    section = readme.split("## The way of a packet")[1].split("##")[0]
-    assert re.findall(r"^\| (\w+) \| ", section, flags=re.M)[1:] == [table.name for table in pipeline.TABLES]
+def reasons(source: str) -> Iterable[str]:
+    """A pattern for the reason of each flow a module can make: given to Flow, or called ``why``."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Name(id="Flow"), args=[_, _, _, _, _, why]):
+                yield from patterns(why)
+            case ast.Assign(targets=[ast.Name(id="why")], value=why):
+                yield from patterns(why)
+
+
+def patterns(why: ast.expr) -> Iterable[str]:
+    match why:
+        case ast.Constant(value=str(text)):
+            yield re.escape(text)
+        case ast.JoinedStr(values=values):
+            yield "".join(re.escape(str(v.value)) if isinstance(v, ast.Constant) else ".+" for v in values)
+        case ast.IfExp(body=one, orelse=other):
+            yield from (*patterns(one), *patterns(other))
+
+
+@pytest.fixture(scope="module")
+def said() -> dict[str, set[str]]:
+    """The reasons of the flows of all cases, by family; those of no family in both."""
+    single = {
+        key: flow for objects in CASES.values() for key, flow in proxier(objects).desired().flows.items()
+    }
+    both = {
+        key: flow
+        for objects in CASES.values()
+        for key, flow in proxier(objects, True).desired().flows.items()
+    }
+    shared = {flow.why for flow in single.values() if not flow.match}
+    ipv6 = {flow.why for key, flow in both.items() if key not in single}
+    return {"IPv4": {flow.why for flow in single.values()}, "IPv6": ipv6 | shared}
+
+
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+@pytest.mark.parametrize("module", FLOW_MODULES, ids=lambda path: path.stem)
+def test_every_rule_has_its_golden_flows(module: Path, family: str, said: dict[str, set[str]]) -> None:
+    """Whatever a module can say of a flow, some case has such a flow in each family; of ARP and neighbour
+    discovery one of both."""
+    found = said["IPv4"] | said["IPv6"] if module.stem == "flows_neighbour" else said[family]
+    wanted = list(reasons(module.read_text()))
+    assert [why for why in wanted if not any(re.fullmatch(why, text) for text in found)] == []
+    assert wanted
+
+
+def test_the_flows_that_the_kubeproxy_makes_for_a_moment_are_what_they_were() -> None:
+    """The lease, and the flow of a connection that is counted: no object's, so as ovs-ofctl reads them."""
+    messages = [lease_flow(LEASE, 1)]
+    for client, asked in ((ALICE, CLUSTER_IP), (in_ipv6(ALICE), in_ipv6(CLUSTER_IP))):
+        for protocol in (TCP, UDP):
+            made = Connection(protocol, ip_address(client), 40000, ip_address(asked), 80)
+            messages.append(connection_flow(made, Category.CONNECTION << 56, IDLE.get(protocol, IDLE[0]), 1))
+    lines = []
+    for message in messages:
+        text = ofp_print(message)
+        for table in pipeline.TABLES:
+            text = text.replace(f"table:{table.id} ", f"table={table.name}, ")
+        lines.append(f"{text.partition('ADD ')[2].strip()}\n")
+    compare("".join(lines), GOLDEN / "dispatch.txt")
