@@ -20,7 +20,7 @@ TWO = ClusterConfig(nodes=2)
 def lab() -> Iterator[Lab]:
     with Lab(TWO) as lab:
         lab.apply(WEB, SERVICE)
-        lab.settle()
+        lab.wait_dns()  # its flows come with it, and stay
         yield lab
 
 
