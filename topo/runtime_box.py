@@ -169,7 +169,11 @@ def _build_root(box: Box) -> None:
     if box.busybox:
         Path(root, "busybox").mkdir()
         runtime_sys.bind(box.busybox, f"{root}/busybox")
-    for path in box.binds:
+    for name, size in (("tmp", "64m"), ("run", "16m")):
+        linux.mount(
+            name, f"{root}/{name}", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"size={size},mode=1777"
+        )
+    for path in box.binds:  # after that: podwire itself may lie under the machine's /tmp
         target = Path(root + path)
         if target.exists():
             continue
@@ -201,10 +205,6 @@ def _build_root(box: Box) -> None:
     for path in _HIDDEN_PROC:
         if Path(root + path).exists():
             runtime_sys.bind(f"{root}/dev/null", root + path, device=True)
-    for name, size in (("tmp", "64m"), ("run", "16m")):
-        linux.mount(
-            name, f"{root}/{name}", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"size={size},mode=1777"
-        )
     for path, text in late.items():
         Path(root + path).parent.mkdir(parents=True, exist_ok=True)
         Path(root + path).write_text(text)
