@@ -102,8 +102,9 @@ def alternate(*, rounds: int, seconds: int, changes: int) -> dict[str, Any]:
         }
         runs: dict[str, Any] = {key: [] for key in (*servers, "p50", "p99", "dnsmasq99", "lost")}
         for number in range(rounds):
-            for key, server in servers.items():
-                runs[key].append(_fastest(client, server, seconds))
+            in_turn = list(servers) if number % 2 else list(reversed(servers))
+            for key in in_turn:
+                runs[key].append(_fastest(client, servers[key], seconds))
             times, lost = _paced(client, VIP, seconds)
             runs["p50"].append(median(times))
             runs["p99"].append(quantiles(times, n=100)[98])
