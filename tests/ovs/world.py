@@ -20,7 +20,9 @@ from controller.api import wiring
 from controller.kubeproxy import openflow
 from controller.kubeproxy.diff import Have, after, diff
 from controller.kubeproxy.proxier import Proxier
-from tests.kubeproxy_objects import NODES, both, endpoint_object, node_object, slice_object
+from controller.managers import endpointslice
+from controller.managers.view import Create, Ref, View
+from tests.kubeproxy_objects import NODES, both, node_object, slice_object
 from tests.ovs.hosts import Host, NodeHost, checked
 from tests.ovs.layers import (
     complaint,
@@ -128,13 +130,14 @@ class World:
         return pod | {"metadata": metadata, "status": status}
 
     def update_slices(self) -> None:
-        """One slice for each Service and family, from the labels and readiness of the pods there are."""
-        pods = [obj for (kind, _), obj in self.objects.items() if kind == "Pod"]
-        for (kind, name), service in list(self.objects.items()):
+        """One slice for each Service and family, with the endpoints that the control plane finds."""
+        view = View(_in_ipv4(obj) for obj in self.objects.values() if obj["kind"] != "EndpointSlice")
+        for kind, name in list(self.objects):
             if kind == "Service":
-                app = service["spec"]["selector"]["app"]
-                endpoints = [_endpoint(pod) for pod in pods if pod["metadata"]["labels"]["app"] == app]
-                self.set_endpoints(name, endpoints)
+                made = endpointslice.reconcile(view, Ref(kind, "default", name))
+                self.set_endpoints(
+                    name, [e for one in made if isinstance(one, Create) for e in one.obj["endpoints"]]
+                )
 
     def set_endpoints(self, service: str, endpoints: list[Obj]) -> None:
         """These, given by their IPv4 addresses, in the slices of each of the Service's families."""
@@ -342,9 +345,9 @@ def _node_of_pod(address: str) -> str | None:
     return None
 
 
-def _endpoint(pod: Obj) -> Obj:
-    ready = pod["status"]["conditions"][0]["status"] == "True"
-    return endpoint_object(pod["status"]["podIP"], pod["spec"]["nodeName"], ready=ready)
+def _in_ipv4(obj: Obj) -> Obj:
+    """A Service as one of IPv4 alone; endpoints are given by their IPv4 addresses. Anything else as it is."""
+    return obj | {"spec": obj["spec"] | {"ipFamilies": ["IPv4"]}} if obj["kind"] == "Service" else obj
 
 
 __all__ = ["CLIENT", "NODES", "Outcome", "World", "slice_object"]
