@@ -7,7 +7,7 @@ Nothing here opens a connection or imports a controller framework.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from struct import Struct
 
@@ -45,6 +45,8 @@ MISS_SEND_LEN = 128
 ANY = 0xFFFFFFFF
 NO_BUFFER = 0xFFFFFFFF
 EVERY_BIT = 0xFFFFFFFFFFFFFFFF
+PIECE = 1 << 18
+"""Bytes of one write."""
 
 _HEADER = Struct("!BBHI")
 _FLOW_MOD = Struct("!QQBBHHHIIIHH")
@@ -139,20 +141,23 @@ def _bucket(bucket: Bucket) -> bytes:
     return _BUCKET.pack(8 + len(actions) + len(weight), len(actions), bucket.bucket_id) + actions + weight
 
 
-def bundle(messages: Sequence[Message], bundle_id: int, xid: int) -> list[bytes]:
+def bundle(messages: Iterable[Message], bundle_id: int, xid: int) -> Iterator[bytes]:
     """Open, add each, commit: atomic and ordered, all under one ``xid``.
 
     The switch answers open and commit with a bundle-control message each, and an error to the first
-    message it refuses, in which case nothing of the bundle is kept.
+    message it refuses, in which case nothing of the bundle is kept. Encoded one by one as they are asked
+    for, so that the switch can work on the first while the last are still values.
     """
     flags = OFPBF_ATOMIC | OFPBF_ORDERED
     add = _BUNDLE.pack(bundle_id, 0, flags)
-    control = [
+    opened, committed = (
         _message(OFPT_BUNDLE_CONTROL, xid, _BUNDLE.pack(bundle_id, type, flags))
         for type in (OFPBCT_OPEN_REQUEST, OFPBCT_COMMIT_REQUEST)
-    ]
-    added = [_message(OFPT_BUNDLE_ADD_MESSAGE, xid, add + encode(message, xid)) for message in messages]
-    return [control[0], *added, control[1]]
+    )
+    yield opened
+    for message in messages:
+        yield _message(OFPT_BUNDLE_ADD_MESSAGE, xid, add + encode(message, xid))
+    yield committed
 
 
 def flush(stale: Stale, xid: int) -> bytes:
@@ -252,8 +257,11 @@ def split(stream: bytes) -> tuple[list[bytes], bytes]:
     return found, stream[offset:]
 
 
-def joined(chunks: Iterable[bytes], limit: int = 32768) -> Iterator[bytes]:
-    """Messages joined to pieces of about ``limit`` bytes: fewer writes, each well below a send time-out."""
+def joined(chunks: Iterable[bytes], limit: int = PIECE) -> Iterator[bytes]:
+    """Messages joined to pieces of about ``limit`` bytes: few writes, each well below a send time-out.
+
+    After each write the sending thread may wait 5 ms (``sys.getswitchinterval``) for one that encodes.
+    """
     piece: list[bytes] = []
     size = 0
     for chunk in chunks:

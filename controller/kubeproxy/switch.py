@@ -12,12 +12,12 @@ that reading never takes more than a fiftieth of the time).
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any, TextIO
 
 from controller.kubeproxy import openflow
@@ -50,6 +50,8 @@ class Settings:
 
     read_every: float = 3.0
     answer_within: float = 10.0
+    answer_each: float = 0.001
+    """More for each message of a change: 130,000 take a slow machine some while."""
     hold_deletes: float = 10.0
     """After a connect, how long what seems left over stays while the proxier still waits for something."""
     flush_again: float = 0.5
@@ -105,7 +107,8 @@ class Switch:
         self._whole = True  # compare all of what is desired, not the changes alone
         self._contents: dict[FlowKey, int] = {}
         self._under_way: _Change | ReadBack | None = None
-        self._xids = itertools.count(1)
+        self._late = 0.0  # when the answer to that is overdue
+        self._xids = count(1)
         self._version: int | None = None
         self._reported: int | None = None
         self._causes: dict[str, None] = {}
@@ -166,7 +169,10 @@ class Switch:
 
     def described(self, heard: Described) -> None:
         read = self._under_way
-        if isinstance(read, ReadBack) and read.take(heard):
+        if not isinstance(read, ReadBack):
+            return
+        self._wait(heard.at)  # it is at it
+        if read.take(heard):
             self._under_way = None
             self._compare(read, heard.at)
 
@@ -202,10 +208,10 @@ class Switch:
 
     def _work(self, channel: Channel, now: float) -> float | None:
         if self._under_way is not None:
-            late = self._under_way.began + self.settings.answer_within
-            if now < late:
-                return late
-            LOG.error("%s: no answer within %g s; hanging up", self.node, self.settings.answer_within)
+            if now < self._late:
+                return self._late
+            within = self._late - self._under_way.began
+            LOG.error("%s: no answer within %g s; hanging up", self.node, within)
             self._under_way = None
             channel.hang_up()
             return None
@@ -217,7 +223,11 @@ class Switch:
             return self._next_read if self._again is None else min(self._next_read, self._again[0])
         if self._under_way is None:
             self._read(channel, now)
-        return now + self.settings.answer_within
+        return self._late
+
+    def _wait(self, now: float, messages: int = 0) -> None:
+        """From now on: how long until the switch is thought to be stuck."""
+        self._late = now + self.settings.answer_within + messages * self.settings.answer_each
 
     def _because(self, cause: str, at: float) -> None:
         if len(self._causes) < MOST_CAUSES:
@@ -228,6 +238,7 @@ class Switch:
     def _read(self, channel: Channel, now: float) -> None:
         read = ReadBack(flows=next(self._xids), groups=next(self._xids), began=now)
         self._under_way = read
+        self._wait(now)
         for xid, request in read.requests():
             channel.expect(xid)
             channel.send(request)
@@ -292,13 +303,16 @@ class Switch:
             received=now if received is None else received,
         )
         self._under_way = change
+        self._wait(now, len(sends))
         if LOG.isEnabledFor(logging.DEBUG):
             for message in sends:
                 LOG.debug("%s: %s", self.node, said(message))
         bundle = openflow.bundle(sends, next(self._xids), next(self._xids))
         lease, _ = self.dispatcher.lease(now, next(self._xids))  # what is settled is scheduled, too
-        for piece in openflow.joined([*bundle, lease, openflow.barrier_request(change.barrier)]):
-            channel.send(piece)
+        last = lease, openflow.barrier_request(change.barrier)
+        for piece in openflow.joined(chain(bundle, last)):  # the switch works on one while we encode the next
+            if not channel.send(piece):
+                break
         return True
 
     def _flush(self, version: int | None, now: float) -> None:
@@ -316,6 +330,7 @@ class Switch:
         self._under_way = _Change(
             barrier=barrier, sent=[], version=version, began=now, causes=(), received=now, flushes=True
         )
+        self._wait(now, len(stale))
         sends = [openflow.flush(one, next(self._xids)) for one in sorted(stale, key=str)]
         for piece in openflow.joined([*sends, openflow.barrier_request(barrier)]):
             self.channel.send(piece)

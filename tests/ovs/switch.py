@@ -10,6 +10,7 @@ import json
 import socket
 import struct
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from controller.kubeproxy import openflow
@@ -80,7 +81,7 @@ class OpenFlowSocket:
                 raise SwitchError("the bridge closed the connection")
             self._left += piece
 
-    def send(self, messages: list[bytes]) -> None:
+    def send(self, messages: Iterable[bytes]) -> None:
         """Send, then wait for the barrier; the first error the switch reports is raised, in its own words."""
         self._xid += 1
         for piece in openflow.joined([*messages, openflow.barrier_request(self._xid)]):
