@@ -1,7 +1,9 @@
 """Flows and groups as values: what they match and do, who caused them, and how they read.
 
 ``str(flow)`` is ovs-ofctl syntax with table names. A flow that its table does not allow raises when it
-is built. Tables themselves are declared in ``pipeline``; bytes are made in ``openflow``.
+is built. What a flow matches and does is encoded then, once: its cookie is a hash of these bytes, its place
+in the switch is known by them, and messages (``openflow``) are put together from them. Text is made only
+where somebody reads it.
 """
 
 from __future__ import annotations
@@ -15,10 +17,8 @@ from typing import NamedTuple
 
 from controller.kubeproxy.actions import Action, Ct, GoTo, Resubmit, ToGroup
 from controller.kubeproxy.fields import ETH_TYPE, FAMILIES, IP_PROTO, ORDER, Field, FieldMatch
-
-
-class PipelineError(AssertionError):
-    """A flow that the pipeline's declaration does not allow: a bug of ours, never the user's."""
+from controller.kubeproxy.openflow_actions import encode_instructions, encode_match
+from controller.kubeproxy.table import PipelineError, Table
 
 
 class Category(IntEnum):
@@ -36,6 +36,9 @@ class Category(IntEnum):
     """While it stands, a kubeproxy schedules."""
 
 
+_KINDS = {category: category.name.capitalize() for category in Category}
+
+
 class Cause(NamedTuple):
     """The object because of which a flow exists; an endpoint is named ``10.244.1.2:8080/TCP``."""
 
@@ -44,7 +47,7 @@ class Cause(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        kind = self.category.name.capitalize()
+        kind = _KINDS[self.category]
         return f"{kind} {self.namespace}/{self.name}" if self.namespace else f"{kind} {self.name}"
 
 
@@ -56,29 +59,13 @@ class FlowKey(NamedTuple):
     cookie: int
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Table:
-    """A step of the pipeline: what its flows may match, and where they may send a packet next."""
-
-    name: str
-    stage: str
-    why: str
-    matches: frozenset[Field]
-    next: frozenset[str] = frozenset()
-    again: bool = False
-    """Whether its flows may lead back to it; what ends that is in the flows, and said there."""
-    id: int = -1
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-def hash_bits(text: str, bits: int) -> int:
+def hash_bits(what: str | bytes, bits: int) -> int:
     """A hash that is the same in every process, unlike ``hash``."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> (64 - bits)
+    data = what.encode() if isinstance(what, str) else what
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big") >> (64 - bits)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 10)
 def cause_bits(cause: Cause) -> int:
     """The upper 32 bits of the cookies of everything this object causes: category and 24 bits of hash."""
     return cause.category << 24 | hash_bits(str(cause), 24)
@@ -98,24 +85,42 @@ def _match_text(match: tuple[FieldMatch, ...]) -> str:
     return ",".join(words)
 
 
+def _place_of(item: FieldMatch) -> int:
+    return ORDER[item.field]
+
+
 def _canonical(match: tuple[FieldMatch, ...]) -> tuple[FieldMatch, ...]:
     """In ovs-ofctl's order, with matches on several parts of one register as one."""
     items: list[FieldMatch] = []
-    for item in sorted(match, key=lambda item: ORDER[item.field]):
-        if items and items[-1].field is item.field:
-            before = items.pop()
-            if before.mask is None or item.mask is None:
+    before = None
+    for item in sorted(match, key=_place_of):
+        if item.field is before:
+            first = items.pop()
+            if first.mask is None or item.mask is None:
                 raise PipelineError(f"{item.field.name} is matched twice")
-            item = FieldMatch(item.field, before.value | item.value, before.mask | item.mask)
+            item = FieldMatch(item.field, first.value | item.value, first.mask | item.mask)
+        before = item.field
         items.append(item)
     return tuple(items)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def _check(table: Table, match: tuple[FieldMatch, ...], actions: tuple[Action, ...]) -> None:
+    allowed = table.matches
+    for item in match:
+        if item.field not in allowed:
+            raise PipelineError(f"table {table.name} does not allow a match on {item.field.name}")
+    for action in actions:
+        leads = action.table if isinstance(action, Ct | GoTo | Resubmit) else ""
+        if leads and leads not in table.next:
+            raise PipelineError(f"table {table.name} does not lead to {leads}")
+
+
+@dataclass(slots=True, eq=False)
 class Flow:
     """One flow. Equal to another when table, priority, match, actions and cause are.
 
-    ``why`` is one sentence for people and no part of what the flow is.
+    ``why`` is one sentence for people and no part of what the flow is. Never changed once it is built; not
+    frozen only because there are a hundred thousand, and that would double the time to build one.
     """
 
     table: Table
@@ -124,35 +129,34 @@ class Flow:
     actions: tuple[Action, ...]
     cause: Cause
     why: str
-    match_text: str = field(init=False)
+    match_bytes: bytes = field(init=False)
+    instructions: bytes = field(init=False)
     key: FlowKey = field(init=False)
 
     def __post_init__(self) -> None:
-        allowed = self.table.matches
-        for item in self.match:
-            if item.field not in allowed:
-                raise PipelineError(f"table {self.table.name} does not allow a match on {item.field.name}")
-        for action in self.actions:
-            leads = action.table if isinstance(action, Ct | GoTo | Resubmit) else ""
-            if leads and leads not in self.table.next:
-                raise PipelineError(f"table {self.table.name} does not lead to {leads}")
-        put = object.__setattr__
-        put(self, "match", _canonical(self.match))
-        put(self, "match_text", _match_text(self.match))
-        cookie = cause_bits(self.cause) << 32 | hash_bits(str(self), 32)
-        put(self, "key", FlowKey(self.table.id, self.priority, cookie))
+        _check(self.table, self.match, self.actions)
+        self.match = _canonical(self.match)
+        self.match_bytes = encode_match(self.match)
+        self.instructions = encode_instructions(self.actions)
+        cookie = cause_bits(self.cause) << 32 | hash_bits(self.match_bytes + self.instructions, 32)
+        self.key = FlowKey(self.table.id, self.priority, cookie)
 
     @property
     def cookie(self) -> int:
         return self.key.cookie
 
     @property
-    def place(self) -> tuple[int, int, str]:
+    def place(self) -> tuple[int, int, bytes]:
         """What is unique on a switch: a second flow with the same place replaces the first."""
-        return self.table.id, self.priority, self.match_text
+        return self.table.id, self.priority, self.match_bytes
+
+    @property
+    def match_text(self) -> str:
+        return _match_text(self.match)
 
     def __str__(self) -> str:
-        match = f",{self.match_text}" if self.match_text else ""
+        text = self.match_text
+        match = f",{text}" if text else ""
         actions = ",".join(map(str, self.actions)) or "drop"
         return f"table={self.table.name}, priority={self.priority}{match} actions={actions}"
 
@@ -163,13 +167,14 @@ class Flow:
         return hash(self.key)
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """One choice of a group. Its id is a hash of its text, so ids read back tell what the buckets are."""
+class Bucket(NamedTuple):
+    """One choice of a group. Its id is a hash of what it does, so ids read back tell what the buckets are."""
 
     bucket_id: int
     weight: int
     actions: tuple[Action, ...]
+    encoded: bytes
+    """The actions."""
 
     def __str__(self) -> str:
         actions = ",".join(map(str, self.actions))

@@ -33,6 +33,7 @@ from controller.kubeproxy.fields import (
 from controller.kubeproxy.flow import Bucket, Flow, Group
 from controller.kubeproxy.groupids import MOST
 from controller.kubeproxy.node import Node
+from controller.kubeproxy.openflow_actions import encode_actions
 from controller.kubeproxy.pipeline import (
     CONNTRACK_STATE,
     CONNTRACK_ZONE,
@@ -59,7 +60,9 @@ _WAIT = Ct(FRAGMENT_ZONE, "Fragments")
 def group_of_fragments(node: Node) -> Group:
     """One bucket: what is wanted of the group is that the datapath computes the hash."""
     track = Ct(node.dnat_zone, "Fragments", nat=Nat())
-    return Group(FRAGMENT_GROUP, "dp_hash", (), (Bucket(1, 1, (track,)),), node.cause)
+    return Group(
+        FRAGMENT_GROUP, "dp_hash", (), (Bucket(1, 1, (track,), encode_actions((track,))),), node.cause
+    )
 
 
 def flows_of_fragments(node: Node) -> Iterator[Flow]:

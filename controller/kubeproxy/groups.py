@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 from controller.kubeproxy.actions import Action, Resubmit, SetField, ToGroup
 from controller.kubeproxy.balance import by_weight, shares
@@ -17,6 +16,7 @@ from controller.kubeproxy.fields import DST_PORT, IP_PROTO, PROTOCOLS, SRC_PORT,
 from controller.kubeproxy.flow import Bucket, Category, Cause, Group, hash_bits
 from controller.kubeproxy.flows_endpoint import union
 from controller.kubeproxy.flows_scheduler import hashed, weight_of
+from controller.kubeproxy.openflow_actions import encode_actions
 from controller.kubeproxy.pipeline import endpoint_ip
 from controller.kubeproxy.services import Address, Endpoint, ServicePort
 
@@ -44,11 +44,7 @@ def groups_of(
     parts = [
         replace(whole, group_id=part_id(turn), buckets=whole.buckets[turn::number]) for turn in range(number)
     ]
-    over = tuple(
-        Bucket(hash_bits(f"{whole.method} part {part.group_id}", 32) % _MAX_BUCKET_ID, 100, (to,))
-        for part in parts
-        for to in (ToGroup(part.group_id),)
-    )
+    over = tuple(_made(whole.method, 100, (ToGroup(part.group_id),)) for part in parts)
     return [*parts, replace(whole, buckets=over)]
 
 
@@ -73,7 +69,7 @@ def group_of(
         endpoint = endpoints[index]
         bucket = _bucket(endpoint.address, endpoint.port, weight, how, port.family, then, turn)
         if bucket.bucket_id in taken:
-            bucket = Bucket(_free(bucket.bucket_id, taken), bucket.weight, bucket.actions)
+            bucket = bucket._replace(bucket_id=_free(bucket.bucket_id, taken))
         taken.add(bucket.bucket_id)
         buckets.append(bucket)
     cause = Cause(Category.SERVICE, port.name.namespace, port.name.name)
@@ -91,21 +87,22 @@ def _free(bucket_id: int, taken: set[int]) -> int:
     return bucket_id
 
 
-@lru_cache(maxsize=1 << 18)
 def _bucket(
     address: Address, port: int, weight: int, how: str, family: Family, then: str, turn: int = 0
 ) -> Bucket:
-    """The bucket that chooses this endpoint. Its id tells all of it: ids are what is read back of a group.
+    """The bucket that chooses this endpoint.
 
     ``turn``: which of several like it, when an endpoint weighs more than another.
     """
-    actions: tuple[Action, ...] = (
-        SetField(endpoint_ip(family)(int(address))),
-        SetField(union(port)),
-        Resubmit(then),
-    )
-    text = f"{how},weight:{weight},actions={','.join(map(str, actions))}" + f"#{turn}" * bool(turn)
-    return Bucket(hash_bits(text, 32) % _MAX_BUCKET_ID, weight, actions)
+    chosen = SetField(endpoint_ip(family)(int(address)))
+    return _made(how, weight, (chosen, SetField(union(port)), Resubmit(then)), turn)
+
+
+def _made(how: str, weight: int, actions: tuple[Action, ...], turn: int = 0) -> Bucket:
+    """Its id tells all of it: ids are what is read back of a group."""
+    encoded = encode_actions(actions)
+    number = hash_bits(b"%s %d %d %s" % (how.encode(), weight, turn, encoded), 32)
+    return Bucket(number % _MAX_BUCKET_ID, weight, actions, encoded)
 
 
 def _hash_fields(family: Family, number: int) -> tuple[Field, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 from controller.kubeproxy.flow import Changes, Desired, Flow, FlowKey, Group
 
-Place = tuple[int, int, str]
+Place = tuple[int, int, bytes]
 
 
 class Ledger:

@@ -8,7 +8,6 @@ Nothing here opens a connection or imports a controller framework.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from struct import Struct
 
 from controller.kubeproxy.diff import (
@@ -24,7 +23,7 @@ from controller.kubeproxy.diff import (
 )
 from controller.kubeproxy.fields import UDP
 from controller.kubeproxy.flow import Bucket, Flow, FlowKey, Group
-from controller.kubeproxy.openflow_actions import NX_VENDOR, encode_actions, encode_instructions, oxm
+from controller.kubeproxy.openflow_actions import NX_VENDOR
 from controller.kubeproxy.services import Address
 from controller.kubeproxy.stale import Stale
 
@@ -98,15 +97,9 @@ _NO_MATCH = _padded(_MATCH.pack(1, 4))
 
 
 def _add_flow(flow: Flow, xid: int) -> bytes:
-    fields = b"".join([oxm(item) for item in flow.match])
-    body = (
-        _FLOW_MOD.pack(
-            flow.key.cookie, 0, flow.table.id, OFPFC_ADD, 0, 0, flow.priority, NO_BUFFER, ANY, ANY, 0, 0
-        )
-        + _padded(_MATCH.pack(1, 4 + len(fields)) + fields)
-        + encode_instructions(flow.actions)
-    )
-    return _HEADER.pack(VERSION, OFPT_FLOW_MOD, 8 + len(body), xid) + body
+    table, priority, cookie = flow.key
+    head = _FLOW_MOD.pack(cookie, 0, table, OFPFC_ADD, 0, 0, priority, NO_BUFFER, ANY, ANY, 0, 0)
+    return _message(OFPT_FLOW_MOD, xid, head + flow.match_bytes + flow.instructions)
 
 
 def _delete_flow(key: FlowKey, xid: int) -> bytes:
@@ -134,11 +127,10 @@ def _group_mod(
     return _message(OFPT_GROUP_MOD, xid, head + buckets + properties)
 
 
-@lru_cache(maxsize=1 << 17)
 def _bucket(bucket: Bucket) -> bytes:
-    actions = encode_actions(bucket.actions)
-    weight = _WEIGHT.pack(0, 8, bucket.weight)
-    return _BUCKET.pack(8 + len(actions) + len(weight), len(actions), bucket.bucket_id) + actions + weight
+    size = len(bucket.encoded)
+    head = _BUCKET.pack(8 + size + _WEIGHT.size, size, bucket.bucket_id)
+    return head + bucket.encoded + _WEIGHT.pack(0, 8, bucket.weight)
 
 
 def bundle(messages: Iterable[Message], bundle_id: int, xid: int) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ Nicira's for conntrack, resubmit and output to a register.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from ipaddress import IPv4Address
 from struct import Struct
 
@@ -40,6 +40,7 @@ NX_NAT_IPV4_MIN, NX_NAT_IPV6_MIN, NX_NAT_PROTO_MIN, NX_NAT_PROTO_MAX = 1, 4, 16,
 MAX_LEN = 0xFFFF
 
 _OXM = Struct("!I")
+_MATCH = Struct("!HH")
 _TYPE_LENGTH = Struct("!HH")
 _OUTPUT = Struct("!HHIH6x")
 _GROUP = Struct("!HHI")
@@ -56,46 +57,62 @@ _INSTRUCTION = Struct("!HH4x")
 _GOTO = Struct("!HHB3x")
 
 
-@lru_cache(maxsize=1 << 16)
 def oxm(item: FieldMatch) -> bytes:
     """A match on a field, or the value of a set_field: header, value, and mask if there is one."""
     field, value, mask = item
     size = field.bytes
     if mask is None:
-        return _OXM.pack(field.header()) + value.to_bytes(size, "big")
-    return _OXM.pack(field.header(True)) + value.to_bytes(size, "big") + mask.to_bytes(size, "big")
+        return _oxm_header(field, False) + value.to_bytes(size, "big")
+    return _oxm_header(field, True) + value.to_bytes(size, "big") + mask.to_bytes(size, "big")
+
+
+@cache
+def _oxm_header(field: Field, masked: bool) -> bytes:
+    return _OXM.pack(field.header(masked))
+
+
+def encode_match(match: Iterable[FieldMatch]) -> bytes:
+    """An ofp_match: type, length, fields, padding."""
+    fields = b"".join(map(oxm, match))
+    length = 4 + len(fields)
+    return _MATCH.pack(1, length) + fields + bytes(-length % 8)
 
 
 def encode_instructions(actions: Iterable[Action]) -> bytes:
     """apply_actions with everything up to a final goto_table, and that goto_table."""
-    apply = [action for action in actions if not isinstance(action, GoTo)]
-    goto = [action for action in actions if isinstance(action, GoTo)]
-    encoded = encode_actions(tuple(apply))
-    out = _INSTRUCTION.pack(4, 8 + len(encoded)) + encoded if encoded else b""
-    for action in goto:
-        out += _GOTO.pack(1, 8, TABLE_IDS[action.table])
-    return out
+    encoded, goto = b"", b""
+    for action in actions:
+        if isinstance(action, GoTo):
+            goto = _GOTO.pack(1, 8, TABLE_IDS[action.table])
+        else:
+            encoded += _encode(action)
+    return _INSTRUCTION.pack(4, 8 + len(encoded)) + encoded + goto if encoded else goto
 
 
 def encode_actions(actions: Iterable[Action]) -> bytes:
-    return b"".join([_encode(action) for action in actions])
+    return b"".join(map(_encode, actions))
 
 
-@lru_cache(maxsize=1 << 16, typed=True)  # typed: as tuples, InPort() and DecTtl() are equal
 def _encode(action: Action) -> bytes:
+    """The three that every endpoint and every bucket has of its own, and all others, which are few."""
+    if isinstance(action, Ct):
+        return _ct(action)
+    if isinstance(action, SetField):
+        return _headed(25, oxm(action.what))
+    if isinstance(action, ToGroup):
+        return _GROUP.pack(22, 8, action.group_id)
+    return _encode_known(action)
+
+
+@lru_cache(maxsize=1 << 10, typed=True)  # typed: as tuples, InPort() and DecTtl() are equal
+def _encode_known(action: Action) -> bytes:
     match action:
-        case SetField(what):
-            return _headed(25, oxm(what))
         case Move(src, dst):
             assert src.bits == dst.bits, f"{action}: the widths differ"
             body = _COPY.pack(28, 0, src.bits, src.low, dst.low, _id(src.field), _id(dst.field))
             return _headed(28, body[4:])
-        case ToGroup(group_id):
-            return _GROUP.pack(22, 8, group_id)
         case Resubmit(table):
             return _RESUBMIT.pack(0xFFFF, 16, NX_VENDOR, NXAST_RESUBMIT_TABLE, 0xFFF8, TABLE_IDS[table])
-        case Ct():
-            return _ct(action)
         case Clone(actions):
             inner = encode_actions(actions)
             return _NX.pack(0xFFFF, _NX.size + len(inner), NX_VENDOR, NXAST_CLONE) + inner
@@ -109,8 +126,8 @@ def _encode(action: Action) -> bytes:
             )
         case DecTtl():
             return _GROUP.pack(24, 8, 0)
-        case GoTo():
-            raise AssertionError("goto_table is an instruction, not an action")
+        case _:
+            raise AssertionError(f"{action} is no action of this kind")
 
 
 def _headed(type: int, body: bytes) -> bytes:
@@ -127,10 +144,15 @@ def _ofs_nbits(part: Part) -> int:
 
 
 def _ct(ct: Ct) -> bytes:
-    inner = (_nat(ct.nat) if ct.nat is not None else b"") + encode_actions(ct.exec)
+    inner = (_nat(ct.nat) if ct.nat is not None else b"") + _encode_marks(ct.exec)
     flags = NX_CT_F_COMMIT if ct.commit else 0
     table = TABLE_IDS[ct.table] if ct.table else NX_CT_RECIRC_NONE
     return _CT.pack(0xFFFF, _CT.size + len(inner), NX_VENDOR, NXAST_CT, flags, 0, ct.zone, table, 0) + inner
+
+
+@lru_cache(maxsize=1 << 6)
+def _encode_marks(actions: tuple[SetField | Move, ...]) -> bytes:
+    return encode_actions(actions)
 
 
 def _learn(learn: Learn) -> bytes:

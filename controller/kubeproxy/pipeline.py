@@ -51,7 +51,7 @@ from controller.kubeproxy.fields import (
     Field,
     Part,
 )
-from controller.kubeproxy.flow import PipelineError, Table
+from controller.kubeproxy.table import PipelineError, Table
 
 # Registers.
 SOURCE = Part(REG0, 0, 4, "Source", "where the packet came in: decides what may be its address, and SNAT")

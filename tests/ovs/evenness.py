@@ -22,7 +22,7 @@ from scapy.layers.l2 import Ether
 from controller.api import wiring
 from controller.kubeproxy import openflow
 from controller.kubeproxy.diff import Have, diff
-from controller.kubeproxy.flow import Bucket, Desired, Group, hash_bits
+from controller.kubeproxy.flow import Desired, Group, hash_bits
 from controller.kubeproxy.flows_fragments import FRAGMENT_GROUP
 from controller.kubeproxy.proxier import Proxier
 from tests.kubeproxy_objects import (
@@ -107,7 +107,9 @@ def by_method(group: Group, method: str) -> Group:
     if method == "as here" or group.group_id == FRAGMENT_GROUP:
         return group
     once = {bucket.actions: bucket for bucket in group.buckets}.values()
-    equal = tuple(Bucket(hash_bits(f"{method} {bucket.actions}", 24), 100, bucket.actions) for bucket in once)
+    equal = tuple(
+        bucket._replace(bucket_id=hash_bits(f"{method} {bucket.actions}", 24), weight=100) for bucket in once
+    )
     fields = group_of_hash().fields if method == "hash" else ()
     return replace(group, method=method, fields=fields, buckets=equal)
 

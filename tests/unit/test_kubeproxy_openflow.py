@@ -26,7 +26,7 @@ from controller.kubeproxy.diff import (
     diff,
 )
 from controller.kubeproxy.fields import IPV4, IPV4_SRC, IPV6, IPV6_DST, TCP, Family, FieldMatch, proto
-from controller.kubeproxy.flow import Category, Cause, Desired, Flow, FlowKey, Group, PipelineError, Table
+from controller.kubeproxy.flow import Category, Cause, Desired, Flow, FlowKey, Group
 from controller.kubeproxy.flows_affinity import flows_of_affinity
 from controller.kubeproxy.groups import group_of
 from controller.kubeproxy.pipeline import (
@@ -42,6 +42,7 @@ from controller.kubeproxy.pipeline import (
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.services import Endpoint, service_ports
 from controller.kubeproxy.stale import Stale
+from controller.kubeproxy.table import PipelineError, Table
 from tests import packets
 from tests.kubeproxy_objects import (
     endpoint_object,
@@ -284,4 +285,4 @@ def test_actions_that_are_equal_as_tuples_encode_apart() -> None:
 def test_the_cookie_says_category_and_cause_and_does_not_change_between_processes() -> None:
     flow = Flow(SERVICE_LB, 200, (IPV4.ip, SOURCE(1)), (SetField(SOURCE(2)),), CAUSE, "whatever")
     assert flow.cookie >> 56 == Category.SERVICE
-    assert flow.cookie == 219241389839318234
+    assert flow.cookie == 219241389654029302
