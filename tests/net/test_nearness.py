@@ -8,6 +8,7 @@ import pytest
 
 from tests.net.test_packets import served_by_client1, try_row
 from tests.packets import SCENE, Row
+from tests.packets_dual import dual, of_row
 from tests.packets_nearness import ENDING_PODS, NEARNESS_ROWS, NEARNESS_SCENE, ZONES
 from topo.config import ClusterConfig
 from topo.lab import Lab
@@ -17,8 +18,9 @@ SENDERS = [obj for obj in SCENE if obj["metadata"]["name"] in ("alice", "bob", "
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with Lab(ClusterConfig(nodes=3, clients=1, zones=ZONES)) as lab:
-        lab.apply(*SENDERS, *NEARNESS_SCENE)
+    """In dual stack: a pod ends for both families at once."""
+    with Lab(ClusterConfig(nodes=3, clients=1, zones=ZONES, ip_family="dual")) as lab:
+        lab.apply(*SENDERS, *map(dual, NEARNESS_SCENE))
         lab.settle()
         for pod in ENDING_PODS:
             lab.client.delete("Pod", pod["metadata"]["name"], "default")
@@ -30,3 +32,8 @@ def lab() -> Iterator[Lab]:
 @pytest.mark.parametrize("row", NEARNESS_ROWS, ids=lambda row: row.name)
 def test_row(lab: Lab, row: Row) -> None:
     try_row(lab, row)
+
+
+@pytest.mark.parametrize("row", NEARNESS_ROWS, ids=lambda row: row.name)
+def test_row_in_ipv6(lab: Lab, row: Row) -> None:
+    try_row(lab, of_row(row), 6)
