@@ -198,6 +198,19 @@ def test_priorities_and_zones_are_those_of_the_pipeline() -> None:
         assert zone in text
 
 
+def test_values_of_registers_are_those_of_the_pipeline() -> None:
+    values = (pipeline.FROM_UPLINK, pipeline.FROM_NODE, pipeline.FROM_POD)
+    states = (pipeline.EP_TO_SELECT, pipeline.EP_SELECTED, pipeline.EP_NONE)
+    told = " ".join(README.read_text().split())
+    assert "Source is {} for the fabric, {} for the node, {} for a pod.".format(*values) in told
+    assert "EndpointState is {} when one is to be selected, {} when it is, {} when".format(*states) in told
+
+
+def test_every_way_that_is_declared_is_one_of_the_picture() -> None:
+    taken = {(a, b) for case in GOLDEN.glob("*.txt") for a, _, b in ways_of(case.stem)}
+    assert {(table.name, onward) for table in TABLES for onward in table.next} <= taken
+
+
 def test_links_lead_to_headings_of_the_document() -> None:
     text = README.read_text()
     headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.S), flags=re.M)
