@@ -251,6 +251,7 @@ class Containers:
                 "image": r.container.image,
                 "program": r.image.name,
                 "box": r.box,
+                "netns": r.container.netns,
             }
             for r in self._running.values()
         ]

@@ -14,15 +14,19 @@ _VERSION = {
     "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": "linux/amd64",
 }  # fmt: skip
 _SUBRESOURCE_VERBS = {
+    "attach": ["create", "get"],
     "binding": ["create"],
     "eviction": ["create"],
+    "exec": ["create", "get"],
     "finalize": ["update"],
     "log": ["get"],
+    "portforward": ["create", "get"],
     "proxy": ["create", "delete", "get", "patch", "update"],
     "token": ["create"],
 }
 
 
+_OPTIONS = {"attach": "PodAttachOptions", "exec": "PodExecOptions", "portforward": "PodPortForwardOptions"}
 _JSON = "application/json"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 """Asked for by kubectl when it meets an unknown kind: there are none here."""
@@ -141,6 +145,8 @@ def _entries(kind: Kind) -> list[dict[str, Any]]:
             entry["kind"] = "Binding"
         if word == "eviction":
             entry |= {"kind": "Eviction", "group": "policy", "version": "v1"}
+        if word in _OPTIONS:
+            entry["kind"] = _OPTIONS[word]
         if word == "proxy":
             entry["kind"] = f"{kind.kind}ProxyOptions"
         if word == "token":

@@ -172,10 +172,11 @@ class SecurePort:
     def admit(self, request: web.BaseRequest) -> tokens.User:
         """Who asks, when the request may go on; raise Unauthorized or Forbidden when not."""
         transport = request.transport
-        local, port = (transport.get_extra_info("sockname") or ("", 0))[:2] if transport else ("", 0)
+        local = (transport.get_extra_info("sockname") or ("",))[0] if transport else ""
         host = request.headers.get("Host", "")
-        # On the loopback a page in the user's browser may ask too, by a name that leads there.
-        if local == "127.0.0.1" and host not in (f"127.0.0.1:{port}", f"localhost:{port}"):
+        # On the loopback a page in the user's browser may ask too, by a name that leads there. The port may
+        # be another: kubectl proxy (1.20) passes on the Host that it was asked by.
+        if local == "127.0.0.1" and host.partition(":")[0] not in ("127.0.0.1", "localhost"):
             raise access.wrong_host(host)
         proxied = proxy.parse(request.raw_path.partition("?")[0])
         if proxied is None and access.is_public(request.method, request.path):

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from controller.api import logs, metrics, proxy, routes, verbs
+from controller.api import logs, metrics, proxy, routes, upgrade, verbs
 from controller.api.aiohttp_web import web
 from controller.api.bodies import parse_json
 from controller.api.errors import ApiError, BadRequest, PodwireError
@@ -51,6 +51,7 @@ class Server:
         self._secure = SecurePort(registry.store, self._handle_secure, secure) if secure else None
         self.progress = Progress()
         self._socket = socket
+        self._upgrades = upgrade.Upgrades(registry.store, socket.parent)
         self._metrics = metrics.Metrics()
         self._reported = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -137,6 +138,11 @@ class Server:
             target = routes.parse_path(path)
             if target.subresource == "log":
                 return await self._log(request, target)
+        if request.method in ("GET", "POST") and path.endswith(upgrade.ENDINGS):
+            target = routes.parse_path(path)
+            if target.subresource in upgrade.WORDS:
+                pod = self.registry.get("Pod", target.namespace, target.name)
+                return await self._upgrades.answer(request, pod, target.subresource)
         body = await _body(request)
         call = verbs.Call(
             method=request.method,

@@ -5,6 +5,7 @@ node1's namespace routes to each pod over a veth of its own: no switch, no contr
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -66,11 +67,13 @@ class PlainWires:
 
 
 class ApiServer:
-    """The API server without managers, over one database."""
+    """The API server without managers, over one database; with a ``listener`` by TLS, too."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, listener: socket.socket | None = None) -> None:
         self.socket = directory / "api.sock"
         self._places = ["--socket", str(self.socket), "--db", f"{directory}/store.db"]
+        self._fds = [listener.fileno()] if listener else []
+        self._places += [f"--loopback-fd={fd}" for fd in self._fds]
         self.start()
 
     def start(self) -> None:
@@ -78,6 +81,7 @@ class ApiServer:
             [sys.executable, "-m", "controller.api.server", *self._places, "--no-managers"],
             stdout=subprocess.PIPE,
             text=True,
+            pass_fds=self._fds,
         )
 
     def wait_ready(self) -> None:
@@ -175,9 +179,11 @@ def condition(pod: Obj, kind: str) -> str:
 
 
 @contextmanager
-def one_node(directory: Path, *, pace: Pace) -> Iterator[Cluster]:
-    """``pace`` makes back-off short."""
-    api = ApiServer(directory)
+def one_node(
+    directory: Path, *, pace: Pace, listener: socket.socket | None = None, logs: Path | None = None
+) -> Iterator[Cluster]:
+    """``pace`` makes back-off short; by ``listener`` the API is served by TLS, too."""
+    api = ApiServer(directory, listener)
     try:
         with running_runtime(directory) as runtime, Netns.create("node1") as node:
             api.wait_ready()
@@ -193,7 +199,7 @@ def one_node(directory: Path, *, pace: Pace) -> Iterator[Cluster]:
                 }
             )
             wires = PlainWires(node)
-            kubelet = Kubelet(client, wires, ["node1"], runtime.socket, log=print, pace=pace)
+            kubelet = Kubelet(client, wires, ["node1"], runtime.socket, log=print, pace=pace, logs=logs)
             kubelet.start()
             try:
                 yield Cluster(api, client, runtime, wires)

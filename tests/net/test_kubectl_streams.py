@@ -1,0 +1,268 @@
+"""Bytes into and out of pods by the real kubectl: 1.20 speaks SPDY, the newest WebSocket."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import termios
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from scenarios import kubeconfig
+from tests.net.kubelet_kit import Cluster, one_node
+from tests.unit.kubectl_kit import newest, oldest
+from topo.kubelet_machine import Pace
+
+NUMBERS = itertools.count()
+TALKER = "n=0; while true; do n=$((n+1)); echo line $n; sleep 0.2; done"
+
+
+class Kubectl:
+    """One version of it; ``home`` holds its kubeconfig."""
+
+    def __init__(self, program: str, home: Path) -> None:
+        self.program = program
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(home), "KUBECONFIG": f"{home}/config"}
+        self.environment["TERM"] = "xterm"
+
+    def run(self, *words: str, input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [self.program, *words], input=input, capture_output=True, timeout=30, env=self.environment
+        )
+
+    def __call__(self, *words: str, input: bytes | None = None) -> str:
+        done = self.run(*words, input=input)
+        assert done.returncode == 0, f"{words}\n{done.stdout!r}{done.stderr!r}"
+        return done.stdout.decode()
+
+    @contextmanager
+    def started(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen(
+            [self.program, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=self.environment,
+        ) as running:  # fmt: skip
+            try:
+                yield running
+            finally:
+                running.kill()
+
+
+class Terminal:
+    """A kubectl on a terminal of its own."""
+
+    def __init__(self, kubectl: Kubectl, *words: str, rows: int, columns: int) -> None:
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            termios.tcsetwinsize(0, (rows, columns))
+            os.execve(kubectl.program, [kubectl.program, *words], kubectl.environment)
+        self.seen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def until(self, pattern: str) -> re.Match[str]:
+        deadline = time.monotonic() + 20
+        while not (found := re.search(pattern, self.seen)):
+            left = deadline - time.monotonic()
+            assert left > 0, f"{pattern} not in {self.seen!r}"
+            if select.select([self.fd], [], [], left)[0]:
+                self.seen += os.read(self.fd, 65536).decode()
+        self.seen = self.seen[found.end() :]
+        return found
+
+    def end(self) -> int:
+        try:
+            while os.read(self.fd, 65536):
+                pass
+        except OSError:
+            pass
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("streams")
+
+
+@pytest.fixture(scope="module")
+def cluster(place: Path) -> Iterator[Cluster]:
+    (place / "log").mkdir()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        one_node(place, pace=Pace(back_off=0.2, retry=0.1), listener=listener, logs=place / "log") as made,
+    ):
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        pki = place / "pki"
+        made.client.settle([])
+        (place / "config").write_text(
+            kubeconfig.config(
+                "test", url, ca=(pki / "ca.crt").read_bytes(), token=(pki / "admin.token").read_text()
+            )
+        )
+        made.run("shell", "busybox", container={"command": ["sleep", "1000"]}, ports=())
+        made.run("web", "nginx")
+        made.run("talk", "busybox", container={"command": ["sh", "-c", TALKER]}, ports=())
+        for name in ("shell", "web", "talk"):
+            made.when(name, lambda pod: pod["status"].get("phase") == "Running")
+        yield made
+
+
+@pytest.fixture(params=["1.20", "newest"])
+def kubectl(request: pytest.FixtureRequest, cluster: Cluster, place: Path) -> Kubectl:
+    return Kubectl(oldest() if request.param == "1.20" else newest(), place)
+
+
+def line_like(running: subprocess.Popen[str], pattern: str) -> str:
+    assert running.stdout is not None
+    for line in running.stdout:
+        if re.search(pattern, line):
+            return line
+    raise AssertionError(f"ended without {pattern}")
+
+
+def test_a_command_has_input_two_outputs_and_an_exit_code(kubectl: Kubectl) -> None:
+    done = kubectl.run("exec", "shell", "--", "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert (done.returncode, done.stdout) == (3, b"out\n")
+    assert done.stderr.decode().splitlines() == ["err", "command terminated with exit code 3"]
+    assert kubectl("exec", "-i", "shell", "--", "tr", "a-z", "A-Z", input=b"hello\n") == "HELLO\n"
+    missing = kubectl.run("exec", "shell", "--", "nosuch")
+    assert (missing.returncode, b'exec: "nosuch": executable file not found' in missing.stderr) == (1, True)
+    unknown = kubectl.run("exec", "shell", "-c", "other", "--", "true")
+    assert (unknown.returncode, b"container other is not valid for pod shell" in unknown.stderr) == (1, True)
+
+
+def test_megabytes_pass_both_ways_unharmed(kubectl: Kubectl) -> None:
+    sent = os.urandom(5_000_000)
+    done = kubectl.run("exec", "-i", "shell", "--", "sh", "-c", "tee /tmp/got | cat", input=sent)
+    assert done.returncode == 0, done.stderr
+    assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(sent).digest()
+    counted = kubectl("exec", "shell", "--", "sha256sum", "/tmp/got")
+    assert counted.split()[0] == hashlib.sha256(sent).hexdigest()
+
+
+def test_a_light_pod_has_a_shell_too(kubectl: Kubectl) -> None:
+    assert kubectl("exec", "web", "--", "hostname") == "web\n"
+
+
+def test_a_terminal_has_a_size_and_passes_keys_and_the_exit_code(kubectl: Kubectl) -> None:
+    terminal = Terminal(kubectl, "exec", "-it", "shell", "--", "sh", rows=31, columns=97)
+    terminal.until(r"[$#] ")
+    terminal.type("stty size\n")
+    terminal.until(r"31 97\r\n")
+    termios.tcsetwinsize(terminal.fd, (40, 120))
+    os.kill(terminal.pid, signal.SIGWINCH)
+    terminal.type("while [ \"$(stty size)\" != '40 120' ]; do :; done; echo re''sized\n")
+    terminal.until("resized\r\n")
+    terminal.type('sh -c "echo be""gun; exec sleep 100"\n')
+    terminal.until(r"begun\r\n")
+    terminal.type("\x03")
+    terminal.until(r"[$#] ")
+    terminal.type("exit 4\n")
+    assert terminal.end() == 4
+
+
+def test_files_are_copied_both_ways(kubectl: Kubectl, tmp_path: Path) -> None:
+    data = os.urandom(300_000)
+    (tmp_path / "one.bin").write_bytes(data)
+    for pod in ("shell", "web"):
+        kubectl("cp", str(tmp_path / "one.bin"), f"default/{pod}:/tmp/two.bin")
+        told = kubectl("exec", pod, "--", "sha256sum", "/tmp/two.bin")
+        assert told.split()[0] == hashlib.sha256(data).hexdigest()
+        kubectl("cp", f"default/{pod}:/tmp/two.bin", str(tmp_path / f"{pod}.bin"))
+        assert (tmp_path / f"{pod}.bin").read_bytes() == data
+
+
+def forwarded(running: subprocess.Popen[str]) -> int:
+    found = re.search(r"127\.0\.0\.1:(\d+) ->", line_like(running, "Forwarding from 127"))
+    assert found
+    return int(found[1])
+
+
+def test_a_port_is_forwarded_into_the_pod(kubectl: Kubectl) -> None:
+    with kubectl.started("port-forward", "pod/web", ":80") as running:
+        url = f"http://127.0.0.1:{forwarded(running)}/"
+        for _ in range(20):
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                assert answer.status == 200
+
+
+def test_a_forward_to_a_closed_port_says_so(kubectl: Kubectl) -> None:
+    with kubectl.started("port-forward", "pod/web", ":81") as running:
+        with socket.create_connection(("127.0.0.1", forwarded(running)), 10) as made:
+            assert made.recv(10) == b""
+        line_like(running, "failed to connect to localhost:81 inside the pod: connection refused")
+
+
+def test_a_forward_carries_bytes_unharmed_and_half_closed(kubectl: Kubectl, cluster: Cluster) -> None:
+    data = os.urandom(3_000_000)
+    digest = hashlib.sha256(data).hexdigest()
+    listener = kubectl.started("exec", "shell", "--", "nc", "-l", "-p", "7000", "-e", "sha256sum")
+    with listener, kubectl.started("port-forward", "pod/shell", ":7000") as running:
+        port = forwarded(running)
+        cluster.inside("shell", "until netstat -ltn | grep -q :7000; do :; done")
+        with socket.create_connection(("127.0.0.1", port), 10) as made:
+            made.sendall(data)
+            made.shutdown(socket.SHUT_WR)
+            assert made.makefile("r").read().split()[0] == digest
+
+
+def test_a_killed_pod_ends_the_forward(kubectl: Kubectl, cluster: Cluster) -> None:
+    name = f"mortal-{next(NUMBERS)}"
+    cluster.run(name)
+    cluster.when(name, lambda pod: pod["status"].get("phase") == "Running")
+    with kubectl.started("port-forward", f"pod/{name}", ":80") as running:
+        url = f"http://127.0.0.1:{forwarded(running)}/"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert answer.status == 200
+        cluster.client.delete("Pod", name, grace=0)
+        line_like(running, "lost connection to pod")
+        assert running.wait(10) in (0, 1)  # 1.20 does not take it for an error
+
+
+def test_a_killed_pod_ends_the_command(kubectl: Kubectl, cluster: Cluster) -> None:
+    name = f"mortal-{next(NUMBERS)}"
+    cluster.run(name, "busybox", container={"command": ["sleep", "1000"]}, ports=())
+    cluster.when(name, lambda pod: pod["status"].get("phase") == "Running")
+    with kubectl.started("exec", name, "--", "sh", "-c", "echo begun; sleep 1000") as running:
+        line_like(running, "begun")
+        cluster.client.delete("Pod", name, grace=0)
+        line_like(running, "exit code 137")
+        assert running.wait(10) == 137
+
+
+def test_a_client_that_leaves_takes_its_command_along(kubectl: Kubectl, cluster: Cluster) -> None:
+    with kubectl.started("exec", "shell", "--", "sh", "-c", "echo begun; exec sleep 4321") as running:
+        line_like(running, "begun")
+        assert cluster.inside("shell", "until pgrep -f '^sleep 4321'; do :; done").returncode == 0
+    look = "for i in $(seq 500); do pgrep -f '^sleep 4321' > /dev/null || exit 0; done; exit 1"
+    assert cluster.inside("shell", look).returncode == 0
+
+
+def test_logs_are_followed_and_attach_shows_only_what_is_new(kubectl: Kubectl) -> None:
+    with kubectl.started("logs", "-f", "--tail=1", "talk") as running:
+        first = int(line_like(running, "line ").split()[1])
+        assert int(line_like(running, "line ").split()[1]) == first + 1
+    with kubectl.started("attach", "talk") as running:
+        attached = int(line_like(running, r"^line \d+").split()[1])
+        assert attached > first
+
+
+def test_the_proxy_serves_the_api_on_the_users_side(kubectl: Kubectl) -> None:
+    with kubectl.started("proxy", "--port=0") as running:
+        found = re.search(r"127\.0\.0\.1:\d+", line_like(running, "Starting to serve"))
+        assert found
+        with urllib.request.urlopen(f"http://{found[0]}/api/v1/nodes/node1", timeout=10) as answer:
+            assert b'"node1"' in answer.read()
