@@ -72,6 +72,14 @@ def folded(line: str) -> str:
     return flow if len(flow) <= WIDTH else flow.replace(" actions=", "\n     actions=")
 
 
+def whole(case: str) -> str:
+    """All that a golden file holds, flows with their tables' names."""
+    lines = (
+        f"{line.partition(', ')[0]}, {folded(line)}" for line in golden(case) if line.startswith("table=")
+    )
+    return fenced("\n".join((*lines, *(line for line in golden(case) if line.startswith("group_id=")))))
+
+
 def groups(case: str) -> str:
     return fenced("\n".join(line for line in golden(case) if line.startswith("group_id=")))
 
@@ -138,7 +146,7 @@ def ways_of(case: str) -> Iterator[tuple[str, str, str]]:
             yield from ((table, "-- group -->", name) for name in by_group[group])
 
 
-MAKERS = {"flows": flows, "groups": groups, "tables": tables, "parts": parts, "walk": walk}
+MAKERS = {"flows": flows, "groups": groups, "whole": whole, "tables": tables, "parts": parts, "walk": walk}
 
 
 def made(words: str) -> str:
