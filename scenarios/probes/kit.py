@@ -93,7 +93,7 @@ def open_probe(options: argparse.Namespace) -> Probe:
     """The running lab around us, seen from its root namespace; the source is where we came from."""
     from controller.api.client import Client
 
-    came_from = _where_we_are()
+    came_from = where_we_are()
     linux.setns(os.open("/proc/1/ns/net", os.O_RDONLY | os.O_CLOEXEC), linux.CLONE_NEWNET)
     state = LabState.load(sandbox.run_dir())
     source = options.source or came_from or "client1"
@@ -148,7 +148,7 @@ def _own(link: LinkEnd) -> bool:
     return not link.label.endswith("-uplink")
 
 
-def _where_we_are() -> str:
+def where_we_are() -> str:
     """The lab host whose network namespace this process is in, empty for none (the sandbox's own)."""
     mine = Path("/proc/self/ns/net").stat().st_ino
     for path in NAMES.iterdir():
