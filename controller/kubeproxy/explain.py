@@ -54,7 +54,7 @@ def explain_flows(dump: str, proxier: Proxier) -> list[ExplainedFlow]:
     desired = proxier.desired().flows
     causes = {cause_bits(flow.cause): flow.cause for flow in desired.values()}
     users = {
-        cause_bits(Cause(Category.ENDPOINT, "", _endpoint_name(*endpoint))): names
+        cause_bits(Cause(Category.ENDPOINT, "", str(endpoint))): names
         for endpoint, names in proxier.endpoint_users().items()
     }
     rows = []
@@ -126,10 +126,6 @@ def _stranger(cause: Cause | None) -> str:
 
 def _place(table: str) -> int:
     return next((id for id, t in TABLES_BY_ID.items() if t.name == table), len(TABLES_BY_ID))
-
-
-def _endpoint_name(address: object, port: int, protocol: str) -> str:
-    return f"{_pair(address, port)}/{protocol}"
 
 
 def _pair(address: object, port: object) -> str:

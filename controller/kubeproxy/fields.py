@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from socket import AF_INET6, inet_ntop
 from typing import NamedTuple
@@ -331,6 +332,7 @@ SRC_PORT = {TCP: TCP_SRC, UDP: UDP_SRC, SCTP: SCTP_SRC}
 DST_PORT = {TCP: TCP_DST, UDP: UDP_DST, SCTP: SCTP_DST}
 
 
+@cache
 def proto(number: int) -> FieldMatch:
     return FieldMatch(IP_PROTO, number)
 

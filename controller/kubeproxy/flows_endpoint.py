@@ -6,6 +6,8 @@ need the same flow, and it must live as long as the last of them.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from controller.kubeproxy.actions import Ct, Move, Nat, SetField
 from controller.kubeproxy.fields import DST_PORT, PROTOCOLS, FieldMatch, address_text, proto
 from controller.kubeproxy.flow import Category, Cause, Flow
@@ -30,6 +32,7 @@ _SERVICE, _COPY_SNAT = SetField(MARK_SERVICE()), Move(NEEDS_SNAT, MARK_SNAT)
 _EXEC = (_SERVICE, _COPY_SNAT)
 
 
+@lru_cache(maxsize=1 << 10)
 def union(port: int) -> FieldMatch:
     """EndpointPort and EndpointState "selected", written by the bucket and matched here."""
     return EP_UNION(EP_SELECTED << 16 | port)
@@ -57,8 +60,7 @@ def flows_of_endpoint(address: Address, port: int, protocol: str, node: Node) ->
         return Ct(node.dnat_zone, "L3Forwarding", commit=True, nat=nat, exec=marks)
 
     here = address == node.address
-    ranges = family.ranges
-    inside = address in ranges.pods or address in ranges.nodes
+    inside = node.is_inside(address)
     marks = _EXEC if inside else (_SERVICE, SetField(MARK_SNAT()))
     flows = [
         # The node itself is reached through its bridge both ways: a reply passes here anyhow, and with

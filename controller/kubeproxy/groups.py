@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from controller.kubeproxy.actions import Action, Resubmit, SetField, ToGroup
 from controller.kubeproxy.balance import by_weight, shares
@@ -95,7 +96,12 @@ def _bucket(
     ``turn``: which of several like it, when an endpoint weighs more than another.
     """
     chosen = SetField(endpoint_ip(family)(int(address)))
-    return _made(how, weight, (chosen, SetField(union(port)), Resubmit(then)), turn)
+    return _made(how, weight, (chosen, *_and_then(port, then)), turn)
+
+
+@lru_cache(maxsize=1 << 10)
+def _and_then(port: int, then: str) -> tuple[SetField, Resubmit]:
+    return SetField(union(port)), Resubmit(then)
 
 
 def _made(how: str, weight: int, actions: tuple[Action, ...], turn: int = 0) -> Bucket:

@@ -33,7 +33,7 @@ class Ledger:
         new_flows, new_groups = tuple(flows), tuple(groups)
         if new_flows or new_groups:
             self._shares[owner] = (new_flows, new_groups)
-        kept = {flow.key for flow in old_flows} & {flow.key for flow in new_flows}
+        kept = {flow.key for flow in old_flows} & {flow.key for flow in new_flows} if old_flows else set()
         for flow in old_flows:
             if flow.key not in kept:
                 self._withdraw(flow)
@@ -43,12 +43,10 @@ class Ledger:
         for group in new_groups:
             self._group_owner[group.group_id] = owner
             self._set_group(group)
+        held = {group.group_id for group in new_groups}
         for group in old_groups:
             # By then another owner may hold the id: then it is not ours to take away.
-            if (
-                group.group_id not in {g.group_id for g in new_groups}
-                and self._group_owner[group.group_id] == owner
-            ):
+            if group.group_id not in held and self._group_owner[group.group_id] == owner:
                 del self._group_owner[group.group_id]
                 self._drop_group(group.group_id)
 

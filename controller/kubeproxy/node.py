@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
@@ -17,7 +18,7 @@ Obj = dict[str, Any]
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """One node in one address family, as its bridge's flows see it."""
 
@@ -35,17 +36,36 @@ class Node:
     def cause(self) -> Cause:
         return Cause(Category.NODE, "", self.name)
 
-    @property
+    @cached_property
     def dnat_zone(self) -> int:
         return zones(self.number)[0]
 
-    @property
+    @cached_property
     def snat_zone(self) -> int:
         return zones(self.number)[1]
 
     def is_local(self, address: Address) -> bool:
         """Whether a packet to this address ends on this node."""
-        return address == self.address or address in self.pod_net
+        return int(address) in self._pods or address == self.address
+
+    def is_inside(self, address: Address) -> bool:
+        """Whether it is a pod's or a node's."""
+        number = int(address)
+        return any(number in span for span in self._inside)
+
+    # As spans of numbers: an address is looked for in a network of ``ipaddress`` ten times as slowly.
+
+    @cached_property
+    def _pods(self) -> range:
+        return _span(self.pod_net)
+
+    @cached_property
+    def _inside(self) -> tuple[range, range]:
+        return _span(self.family.ranges.pods), _span(self.family.ranges.nodes)
+
+
+def _span(network: Network) -> range:
+    return range(int(network.network_address), int(network.broadcast_address) + 1)
 
 
 def mac_among(addresses: Iterable[Address]) -> int | None:

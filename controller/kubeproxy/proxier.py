@@ -28,8 +28,8 @@ from controller.kubeproxy.ledger import Ledger
 from controller.kubeproxy.node import Node, mac_among, read_node
 from controller.kubeproxy.schedulers import read_weight
 from controller.kubeproxy.services import (
-    Address,
     Endpoint,
+    EndpointKey,
     ServicePort,
     ServicePortName,
     merge,
@@ -42,7 +42,6 @@ from controller.kubeproxy.topology import categorize
 
 Obj = dict[str, Any]
 Name = tuple[str, str]
-EndpointKey = tuple[Address, int, str]
 T = TypeVar("T")
 
 
@@ -64,7 +63,7 @@ class Proxier:
         self._portless: set[Name] = set()  # those of them whose port is not on the bridge yet
         self._service_ports: dict[Name, list[ServicePort]] = {}
         self._endpoints_of: dict[ServicePortName, frozenset[EndpointKey]] = {}
-        self._users: dict[EndpointKey, set[ServicePortName]] = defaultdict(set)
+        self._users: dict[EndpointKey, tuple[ServicePortName, ...]] = {}  # tuples: mostly of one
         self._group_ids = GroupIds(hash_of)
         self._parts: dict[ServicePortName, int] = {}  # how many, of groups too large for one
         self._ledger = Ledger()
@@ -187,7 +186,7 @@ class Proxier:
             sentences.append(f"no port {interface} on the bridge for pod {namespace}/{name}")
         return sentences
 
-    def endpoint_users(self) -> Mapping[EndpointKey, set[ServicePortName]]:
+    def endpoint_users(self) -> Mapping[EndpointKey, tuple[ServicePortName, ...]]:
         """For each endpoint in use, the Service ports because of which its flows exist."""
         self._recompute()
         return self._users
@@ -202,12 +201,17 @@ class Proxier:
         self._dirty_pods.clear()
         while self._dirty_services:  # a group id that moves makes the Service it belongs to dirty again
             self._recompute_service(self._dirty_services.pop())
+        by_family = {node.family.name: node for node in self._nodes}
         for endpoint in self._dirty_endpoints:
             used = self._users.get(endpoint)
             if not used:
                 self._users.pop(endpoint, None)
-            node = next((n for n in self._nodes if isinstance(endpoint[0], n.family.address)), None)
-            flows = flows_of_endpoint(*endpoint, node) if used and node else ()
+            node = by_family.get(endpoint.family)
+            flows = (
+                flows_of_endpoint(endpoint.address, endpoint.port, endpoint.protocol, node)
+                if used and node
+                else ()
+            )
             self._ledger.share(("endpoint", endpoint), flows)
         self._dirty_endpoints.clear()
 
@@ -285,7 +289,11 @@ class Proxier:
                         one = Scheduled(port.scheduler, endpoints, after_choice(port))
                         self._scheduled.setdefault(key, {})[number] = one
                 self._set_ways(port.name, ways(port, chosen.all, node))
-                self._use(port.name, frozenset((e.address, e.port, port.name.protocol) for e in chosen.all))
+                protocol, family = port.name.protocol, node.family.name
+                self._use(
+                    port.name,
+                    frozenset(EndpointKey(int(e.address), e.port, protocol, family) for e in chosen.all),
+                )
         self._ledger.share(("service", key), flows, groups)
 
     def _set_host_ways(self, pod: Name, after: frozenset[Stale]) -> None:
@@ -341,14 +349,14 @@ class Proxier:
         if endpoints:
             self._endpoints_of[name] = endpoints
         for endpoint in before - endpoints:
-            self._users[endpoint].discard(name)
+            self._users[endpoint] = tuple(user for user in self._users[endpoint] if user != name)
             if not self._users[endpoint]:
                 self._dirty_endpoints.add(endpoint)
         for endpoint in endpoints - before:
-            users = self._users[endpoint]
+            users = self._users.get(endpoint, ())
             if not users:
                 self._dirty_endpoints.add(endpoint)
-            users.add(name)
+            self._users[endpoint] = (*users, name)
 
 
 def _put(store: dict[Name, T], key: Name, obj: T | None) -> None:

@@ -8,14 +8,14 @@ from one read to the next. Comparing and sending are ``switch``'s business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 
 from controller.kubeproxy import openflow
 from controller.kubeproxy.channel import Described
 from controller.kubeproxy.diff import Have
-from controller.kubeproxy.flow import Category, FlowKey
+from controller.kubeproxy.flow import Category, Flow, FlowKey
 from controller.kubeproxy.leftover import ways_left
 from controller.kubeproxy.node import Node
 from controller.kubeproxy.openflow_packets import Connection, decode_connections
@@ -51,11 +51,10 @@ class ReadBack:
                 self._done.add(heard.xid)
         return len(self._done) == 2
 
-    def have(self) -> Have:
-        keys = (key for part in self._parts[self.flows] for key in openflow.decode_flow_stats(part))
-        flows = {key for key in keys if not learned(key)}
+    def have(self, contents: Iterable[FlowKey]) -> Have:
+        """``contents``: as the method of that name found it."""
         groups = [group for part in self._parts[self.groups] for group in openflow.decode_group_desc(part)]
-        return Have(flows=flows, groups=dict(groups))
+        return Have(flows=set(contents), groups=dict(groups))
 
     def connections(self) -> list[tuple[int, Connection]]:
         """(cookie, connection) of all that the switch has a flow for."""
@@ -65,9 +64,13 @@ class ReadBack:
         """In which ways UDP clients have been led somewhere by what the switch holds."""
         return ways_left(self._parts[self.flows], self._parts[self.groups], nodes)
 
-    def contents(self) -> dict[FlowKey, int]:
-        """A hash of match and instructions of each flow, good within this process."""
-        return {key: value for part in self._parts[self.flows] for key, value in _contents(part)}
+    def contents(self, wanted: Mapping[FlowKey, Flow]) -> dict[FlowKey, int]:
+        """A hash of match and instructions of each flow that is an object's, good within this process.
+
+        The keys of what is wanted are its own keys: there are a hundred thousand.
+        """
+        found = (pair for part in self._parts[self.flows] for pair in _contents(part) if not learned(pair[0]))
+        return {wanted[key].key if key in wanted else key: value for key, value in found}
 
 
 def learned(key: FlowKey) -> bool:

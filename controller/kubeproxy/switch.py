@@ -245,11 +245,14 @@ class Switch:
 
     def _compare(self, read: ReadBack, now: float) -> None:
         """What was read is what the switch has; a surprise makes the next comparison whole."""
-        found, contents = read.have(), read.contents()
+        contents = read.contents(self.proxier.desired().flows)
+        found = read.have(contents)
         # an altered flow counts as missing: sent again, it overwrites what is there
         seen = self._contents
-        found.flows -= {key for key, content in contents.items() if seen.get(key, content) != content}
-        self._contents = {key: contents[key] for key in found.flows}
+        for key in [key for key, content in contents.items() if seen.get(key, content) != content]:
+            found.flows.remove(key)
+            del contents[key]
+        self._contents = contents
         if self.have is None:
             holds = f"{many(len(found.flows), 'flow')} and {many(len(found.groups), 'group')}"
             LOG.info("%s: the switch holds %s; read in %.1f ms", self.node, holds, 1000 * (now - read.began))

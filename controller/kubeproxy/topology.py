@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from controller.kubeproxy.services import Endpoint, ServicePort
+from controller.kubeproxy.services import Endpoint, ServicePort, in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,28 +23,31 @@ class Chosen:
     any: bool = False
 
     @property
-    def all(self) -> set[Endpoint]:
-        return {*self.cluster, *self.local}
+    def all(self) -> Sequence[Endpoint]:
+        """Each once."""
+        return (
+            tuple({*self.cluster, *self.local}) if self.cluster and self.local else self.cluster or self.local
+        )
 
 
 def usable(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
     """The ready ones; when none is, those that still serve while they terminate (KEP-1669)."""
-    endpoints = sorted(endpoints)
+    endpoints = list(endpoints)
     ready = tuple(e for e in endpoints if e.ready)
     return ready or tuple(e for e in endpoints if e.serving and e.terminating)
 
 
 def categorize(endpoints: Iterable[Endpoint], port: ServicePort, node: str, zone: str = "") -> Chosen:
     """The endpoints for each traffic policy of this port, seen from ``node`` in ``zone``."""
-    endpoints = list(endpoints)
+    endpoints = in_order(endpoints)
     cluster: tuple[Endpoint, ...] = ()
     local: tuple[Endpoint, ...] = ()
     if port.uses_cluster:
         near = near_by(endpoints, node, zone)
-        cluster = tuple(sorted(e for e in endpoints if e.ready and near(e))) or usable(endpoints)
+        cluster = tuple(e for e in endpoints if e.ready and near(e)) or usable(endpoints)
     if port.internal_local or (port.external_local and port.is_external):
         local = usable(e for e in endpoints if e.node == node)
-    return Chosen(cluster, local, bool(usable(endpoints)))
+    return Chosen(cluster, local, any(e.ready or (e.serving and e.terminating) for e in endpoints))
 
 
 def near_by(endpoints: Sequence[Endpoint], node: str, zone: str) -> Callable[[Endpoint], bool]:

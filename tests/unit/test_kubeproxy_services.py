@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -134,8 +133,8 @@ def test_external_traffic_needs_both_sets_under_policy_local() -> None:
 
 
 def hinted(last: int, zone: str = "", node: str = "", *, ready: bool = True) -> Endpoint:
-    return replace(
-        endpoint(last, ready=ready), zone_hints=(zone,) * bool(zone), node_hints=(node,) * bool(node)
+    return endpoint(last, ready=ready)._replace(
+        zone_hints=(zone,) * bool(zone), node_hints=(node,) * bool(node)
     )
 
 
