@@ -6,6 +6,7 @@ What one tier needs for itself belongs into that tier's conftest.py.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +14,8 @@ from typing import NoReturn
 import hypothesis
 import pytest
 
+from tests import clients_kit
+from tests.unit.kubectl_kit import oldest
 from topo import linux, sandbox
 from topo.environment import HOME
 
@@ -35,6 +38,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         sandbox.need_root()
     except Exception as error:
         raise pytest.UsageError(f"tests/net: {error}; without it: pytest tests/unit tests/ovs") from None
+    _fetch_clients(config)
     capture = config.pluginmanager.getplugin("capturemanager")
     if capture is not None:
         capture.stop_global_capturing()
@@ -43,8 +47,22 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def _meets_net(argument: str, config: pytest.Config) -> bool:
-    path = (config.invocation_params.dir / argument.split("::")[0]).resolve()
+    path = _path(argument, config)
     return path.is_relative_to(_NET) or _NET.is_relative_to(path)
+
+
+def _fetch_clients(config: pytest.Config) -> None:
+    """The clients that some tests of that tier bring along: there is no network inside."""
+    for word, fetch in (("test_kubectl_streams.py", oldest), ("test_python_clients.py", clients_kit.python)):
+        if any(_NET.joinpath(word).is_relative_to(_path(argument, config)) for argument in config.args):
+            try:
+                fetch()
+            except (OSError, subprocess.SubprocessError) as error:
+                print(f"tests/net/{word} will fail: {error}", file=sys.stderr)
+
+
+def _path(argument: str, config: pytest.Config) -> Path:
+    return (config.invocation_params.dir / argument.split("::")[0]).resolve()
 
 
 def _again(arguments: list[str]) -> NoReturn:
