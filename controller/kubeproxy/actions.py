@@ -33,6 +33,24 @@ class Move(NamedTuple):
         return f"move:{self.src}->{self.dst}"
 
 
+class Push(NamedTuple):
+    """Put these bits on the packet's stack."""
+
+    src: Part
+
+    def __str__(self) -> str:
+        return f"push:{self.src}"
+
+
+class Pop(NamedTuple):
+    """Write what is on top of the packet's stack to these bits."""
+
+    dst: Part
+
+    def __str__(self) -> str:
+        return f"pop:{self.dst}"
+
+
 class OutputTo(NamedTuple):
     """Output to the port whose number these bits hold."""
 
@@ -155,4 +173,6 @@ class Learn:
         return f"learn({','.join(parts)})"
 
 
-Action = Learn | Clone | SetField | Move | OutputTo | InPort | DecTtl | ToGroup | Resubmit | GoTo | Ct
+Action = (
+    Learn | Clone | SetField | Move | Push | Pop | OutputTo | InPort | DecTtl | ToGroup | Resubmit | GoTo | Ct
+)

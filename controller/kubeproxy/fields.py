@@ -155,7 +155,7 @@ def _nxm1(name: str, number: int, bits: int, show: Callable[[int], str] = _hexad
 CT_STATE = _nxm1("ct_state", 105, 32)
 CT_ZONE = _nxm1("ct_zone", 106, 16, _decimal)
 CT_MARK = _nxm1("ct_mark", 107, 32)
-REG0, REG1, REG3, REG4, REG5 = (_nxm1(f"reg{n}", n, 32) for n in (0, 1, 3, 4, 5))
+REG0, REG1, REG2, REG3, REG4, REG5 = (_nxm1(f"reg{n}", n, 32) for n in range(6))
 XXREG3 = _nxm1("xxreg3", 114, 128)
 IN_PORT = _oxm("in_port", 0, 32)
 WRITABLE_IN_PORT = Field(name="in_port", oxm_class=NXM_0, number=0, bits=16, nxm="NXM_OF_IN_PORT")
@@ -178,9 +178,17 @@ ICMP_TYPE = _oxm("icmp_type", 19, 8)
 ICMPV6_TYPE = _oxm("icmp_type", 29, 8, set_name="icmpv6_type")
 ND_TARGET = _oxm("nd_target", 31, 128, _ipv6)
 ND_TLL = _oxm("nd_tll", 33, 48, _mac)
-ND_RESERVED = Field(name="nd_reserved", oxm_class=ERICOXM, number=1, bits=32)
+ND_RESERVED = Field(
+    name="nd_reserved", oxm_class=ERICOXM, number=1, bits=32, nxm="ERICOXM_OF_ICMPV6_ND_RESERVED"
+)
 """The first word of a neighbour message: for an advertisement its flags."""
-ND_OPTIONS_TYPE = Field(name="nd_options_type", oxm_class=ERICOXM, number=2, bits=8)
+ND_OPTIONS_TYPE = Field(
+    name="nd_options_type",
+    oxm_class=ERICOXM,
+    number=2,
+    bits=8,
+    nxm="ERICOXM_OF_ICMPV6_ND_OPTIONS_TYPE",
+)
 CT_NW_PROTO = _nxm1("ct_nw_proto", 119, 8, _decimal)
 CT_NW_SRC, CT_NW_DST = _nxm1("ct_nw_src", 120, 32, _ipv4), _nxm1("ct_nw_dst", 121, 32, _ipv4)
 CT_IPV6_SRC, CT_IPV6_DST = _nxm1("ct_ipv6_src", 122, 128, _ipv6), _nxm1("ct_ipv6_dst", 123, 128, _ipv6)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ipaddress import IPv6Network
 
 from controller.api import wiring
-from controller.kubeproxy.actions import Action, GoTo, InPort, Move, SetField
+from controller.kubeproxy.actions import Action, GoTo, InPort, Move, Pop, Push, SetField
 from controller.kubeproxy.fields import (
     ARP,
     ARP_OP,
@@ -39,7 +39,7 @@ from controller.kubeproxy.fields import (
 from controller.kubeproxy.flow import Flow
 from controller.kubeproxy.flows_routing import GATEWAY_MAC, network
 from controller.kubeproxy.node import Node
-from controller.kubeproxy.pipeline import ARP_RESPONDER, CLASSIFIER, HIGH, HIGHEST, NORMAL
+from controller.kubeproxy.pipeline import ARP_RESPONDER, CLASSIFIER, CONSTANT, HIGH, HIGHEST, NORMAL
 
 SOLICITATION, ADVERTISEMENT = 135, 136
 ON_LINK = {
@@ -61,6 +61,14 @@ ROUTER_SOLICITED_OVERRIDE = 0xE0000000
 
 def _whole(field: Field) -> Part:
     return Part(field, 0, field.bits, field.name, "")
+
+
+def _by_stack(field: Field, value: int) -> tuple[Action, ...]:
+    """What set_field would do. Above the kernel's datapath Open vSwitch refuses set_field and move of these
+    fields, which the kernel's flows do not have. It carries the write out all the same, as it does that of
+    the target's address: itself, for each such packet, whatever the datapath."""
+    low = Part(CONSTANT.field, 0, field.bits, CONSTANT.name, CONSTANT.why)
+    return SetField(CONSTANT(value)), Push(low), Pop(_whole(field))
 
 
 def flows_of_neighbours(node: Node) -> Iterator[Flow]:
@@ -107,7 +115,7 @@ def _discovery(node: Node) -> Iterator[Flow]:
         (ip, icmp, FieldMatch(ICMPV6_TYPE, SOLICITATION), target),
         (
             SetField(FieldMatch(ICMPV6_TYPE, ADVERTISEMENT)),
-            SetField(FieldMatch(ND_OPTIONS_TYPE, TARGET_LINK_ADDRESS)),
+            *_by_stack(ND_OPTIONS_TYPE, TARGET_LINK_ADDRESS),
             GoTo("ARPResponder"),
         ),
         node.cause,
@@ -124,7 +132,7 @@ def _discovery(node: Node) -> Iterator[Flow]:
             Move(_whole(IPV6_SRC), _whole(IPV6_DST)),
             SetField(FieldMatch(IPV6_SRC, target.value)),
             SetField(FieldMatch(ND_TLL, mac(wiring.GATEWAY_MAC))),
-            SetField(FieldMatch(ND_RESERVED, ROUTER_SOLICITED_OVERRIDE)),
+            *_by_stack(ND_RESERVED, ROUTER_SOLICITED_OVERRIDE),
             InPort(),
         ),
         node.cause,

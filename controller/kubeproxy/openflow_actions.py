@@ -1,7 +1,7 @@
 """Matches, actions and instructions as OpenFlow 1.5 bytes; the inner half of ``openflow``.
 
 Standard actions where OpenFlow 1.5 has them (Open vSwitch refuses the older Nicira forms in that version),
-Nicira's for conntrack, resubmit and output to a register.
+Nicira's for conntrack, resubmit, the stack and output to a register.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from controller.kubeproxy.actions import (
     Move,
     Nat,
     OutputTo,
+    Pop,
+    Push,
     Resubmit,
     SetField,
     ToGroup,
@@ -32,6 +34,7 @@ from controller.kubeproxy.pipeline import TABLE_IDS
 OFPP_IN_PORT = 0xFFFFFFF8
 NX_VENDOR = 0x2320
 NXAST_RESUBMIT_TABLE, NXAST_OUTPUT_REG, NXAST_LEARN, NXAST_CT, NXAST_NAT, NXAST_CLONE = 14, 15, 16, 35, 36, 42
+NXAST_STACK_PUSH, NXAST_STACK_POP = 27, 28
 NX_LEARN_F_DELETE_LEARNED = 2
 NX_LEARN_SRC_IMMEDIATE, NX_LEARN_DST_LOAD = 1 << 13, 1 << 11
 NX_CT_F_COMMIT, NX_CT_RECIRC_NONE = 1, 0xFF
@@ -48,6 +51,7 @@ _COPY = Struct("!HHHHH2xII")
 _NX = Struct("!HHIH6x")
 _RESUBMIT = Struct("!HHIHHB3x")
 _OUTPUT_REG = Struct("!HHIHHIH6x")
+_STACK = Struct("!HHIHHIH6x")
 _CT = Struct("!HHIHHIHB3xH")
 _NAT = Struct("!HHIH2xHH")
 _LEARN = Struct("!HHIHHHHQHBxHH")
@@ -111,6 +115,10 @@ def _encode_known(action: Action) -> bytes:
             assert src.bits == dst.bits, f"{action}: the widths differ"
             body = _COPY.pack(28, 0, src.bits, src.low, dst.low, _id(src.field), _id(dst.field))
             return _headed(28, body[4:])
+        case Push(part):
+            return _stack(NXAST_STACK_PUSH, part)
+        case Pop(part):
+            return _stack(NXAST_STACK_POP, part)
         case Resubmit(table):
             return _RESUBMIT.pack(0xFFFF, 16, NX_VENDOR, NXAST_RESUBMIT_TABLE, 0xFFF8, TABLE_IDS[table])
         case Clone(actions):
@@ -137,6 +145,10 @@ def _headed(type: int, body: bytes) -> bytes:
 
 def _id(field: Field) -> int:
     return field.header()
+
+
+def _stack(subtype: int, part: Part) -> bytes:
+    return _STACK.pack(0xFFFF, 24, NX_VENDOR, subtype, part.low, _id(part.field), part.bits)
 
 
 def _ofs_nbits(part: Part) -> int:

@@ -37,6 +37,7 @@ from controller.kubeproxy.fields import (
     ND_TARGET,
     REG0,
     REG1,
+    REG2,
     REG3,
     REG4,
     REG5,
@@ -57,6 +58,9 @@ from controller.kubeproxy.table import PipelineError, Table
 SOURCE = Part(REG0, 0, 4, "Source", "where the packet came in: decides what may be its address, and SNAT")
 FROM_UPLINK, FROM_NODE, FROM_POD = 1, 2, 3
 OUT_PORT = Part(REG1, 0, 32, "OutPort", "the port L3Forwarding chose; Output sends there")
+CONSTANT = Part(
+    REG2, 0, 32, "Constant", "a value on its way to a field that set_field may not write everywhere"
+)
 ENDPOINT_IP = Part(REG3, 0, 32, "EndpointIP", "the address the group's bucket chose")
 ENDPOINT_IP6 = Part(XXREG3, 0, 128, "EndpointIP", "the same for IPv6; overlays no other register in use")
 ENDPOINT_PORT = Part(REG4, 0, 16, "EndpointPort", "the port the group's bucket chose")
@@ -73,7 +77,17 @@ NEEDS_SNAT = Part(
     "into the connection's mark by the commit that translates its destination",
 )
 SERVICE_GROUP = Part(REG5, 0, 32, "ServiceGroup", "whose group it is, for Scheduler and SessionLearn")
-REGISTERS = (SOURCE, OUT_PORT, ENDPOINT_IP, ENDPOINT_PORT, EP_STATE, TO_NODE_PORT, NEEDS_SNAT, SERVICE_GROUP)
+REGISTERS = (
+    SOURCE,
+    OUT_PORT,
+    CONSTANT,
+    ENDPOINT_IP,
+    ENDPOINT_PORT,
+    EP_STATE,
+    TO_NODE_PORT,
+    NEEDS_SNAT,
+    SERVICE_GROUP,
+)
 
 # Bits of ct_mark, in the DNAT zone: what later packets of the connection need to know.
 MARK_SERVICE = Part(CT_MARK, 4, 1, "Service", "its destination was translated: a Service's connection")

@@ -57,8 +57,9 @@ def flows(node: NodePlan) -> list[str]:
     """The least that routes IPv6: the gateway's NDP, pods and the node's address in, everything else up."""
     answer = (
         f"move:eth_src->eth_dst,set_field:{GATEWAY_MAC}->eth_src,move:ipv6_src->ipv6_dst,"
-        f"set_field:fe80::1->ipv6_src,set_field:{GATEWAY_MAC}->nd_tll,set_field:2->nd_options_type,"
-        "set_field:0xe0000000->nd_reserved,in_port"
+        f"set_field:fe80::1->ipv6_src,set_field:{GATEWAY_MAC}->nd_tll,"
+        "set_field:2->reg2,push:reg2[0..7],pop:nd_options_type[],"
+        "set_field:0xe0000000->reg2,push:reg2[],pop:nd_reserved[],in_port"
     )
     host, up, own = node.host_interface, node.uplink_interface, node.addresses[1]
     (pod,) = (pod for pod in PODS if pod.node == node.name)
