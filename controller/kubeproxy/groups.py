@@ -45,7 +45,11 @@ def groups_of(
     parts = [
         replace(whole, group_id=part_id(turn), buckets=whole.buckets[turn::number]) for turn in range(number)
     ]
-    over = tuple(_made(whole.method, 100, (ToGroup(part.group_id),)) for part in parts)
+    over = tuple(
+        _made(whole.method, 100, to, encode_actions(to))
+        for part in parts
+        for to in [(ToGroup(part.group_id),)]
+    )
     return [*parts, replace(whole, buckets=over)]
 
 
@@ -96,17 +100,19 @@ def _bucket(
     ``turn``: which of several like it, when an endpoint weighs more than another.
     """
     chosen = SetField(endpoint_ip(family)(int(address)))
-    return _made(how, weight, (chosen, *_and_then(port, then)), turn)
+    more, encoded = _and_then(port, then)
+    return _made(how, weight, (chosen, *more), encode_actions((chosen,)) + encoded, turn)
 
 
 @lru_cache(maxsize=1 << 10)
-def _and_then(port: int, then: str) -> tuple[SetField, Resubmit]:
-    return SetField(union(port)), Resubmit(then)
+def _and_then(port: int, then: str) -> tuple[tuple[Action, ...], bytes]:
+    """What buckets have in common, with its bytes."""
+    actions: tuple[Action, ...] = (SetField(union(port)), Resubmit(then))
+    return actions, encode_actions(actions)
 
 
-def _made(how: str, weight: int, actions: tuple[Action, ...], turn: int = 0) -> Bucket:
+def _made(how: str, weight: int, actions: tuple[Action, ...], encoded: bytes, turn: int = 0) -> Bucket:
     """Its id tells all of it: ids are what is read back of a group."""
-    encoded = encode_actions(actions)
     number = hash_bits(b"%s %d %d %s" % (how.encode(), weight, turn, encoded), 32)
     return Bucket(number % _MAX_BUCKET_ID, weight, actions, encoded)
 

@@ -37,7 +37,7 @@ from controller.kubeproxy.flow import FlowKey
 from controller.kubeproxy.metrics import Metrics
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.readback import ReadBack
-from controller.kubeproxy.said import counts, many, said, short
+from controller.kubeproxy.said import about, counts, many, said, short
 from controller.kubeproxy.stale import Stale, outdated
 
 LOG = logging.getLogger("kubeproxy")
@@ -184,7 +184,12 @@ class Switch:
 
     def refused(self, heard: Refused) -> None:
         """The switch did not do something; after the barrier everything is read and compared again."""
-        LOG.error("%s: the switch refuses (%s): %s", self.node, heard.error, self._what(heard.data))
+        LOG.error(
+            "%s: the switch refuses (%s): %s",
+            self.node,
+            heard.error,
+            about(heard.data, self.proxier.desired()),
+        )
         if isinstance(self._under_way, _Change):
             self._under_way.errors += 1
         elif isinstance(self._under_way, ReadBack):
@@ -390,19 +395,3 @@ class Switch:
             if sentence not in known:
                 LOG.info("%s: waiting: %s", self.node, sentence)
         return waiting
-
-    def _what(self, data: bytes) -> str:
-        """The text of the flow or group an error is about; ``data`` is the start of the refused message."""
-        if data[1:2] == bytes([openflow.OFPT_BUNDLE_CONTROL]):
-            return "the bundle, because of that"
-        if data[1:2] == bytes([openflow.OFPT_BUNDLE_ADD_MESSAGE]):
-            data = data[16:]  # the message within
-        want = self.proxier.desired()
-        if len(data) >= 24 and data[1] == openflow.OFPT_FLOW_MOD:
-            cookie = int.from_bytes(data[8:16], "big")
-            flows = (str(flow) for key, flow in want.flows.items() if key.cookie == cookie)
-            return next(flows, f"a flow with cookie {cookie:#x} that is no longer wanted")
-        if len(data) >= 16 and data[1] == openflow.OFPT_GROUP_MOD:
-            number = int.from_bytes(data[12:16], "big")
-            return str(want.groups.get(number, f"group {number}, which is no longer wanted"))
-        return f"message {data[:16].hex()}"
