@@ -21,7 +21,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 dir=${VM_DIR:-${TMPDIR:-/tmp}/podwire-vm}
 port=${VM_PORT:-2222}
 packages=${VM_PACKAGES-mininet,openvswitch-switch,tcpdump,tshark,iperf3,nftables,ethtool,curl,busybox,dnsutils}
-lessons='nodeport clusterip'
+lessons=${VM_LESSONS:-nodeport clusterip loadbalancer dualstack}
 steps='provision box rows net lessons links conformance'
 mkdir -p "$dir/out"
 cd "$dir"
@@ -113,13 +113,18 @@ box() { # what a user types in the Vagrant box, as the user vagrant
             [ -z "$(find /vagrant -user root)" ] && ! ls -A /run/podwire 2>/dev/null | grep .'
 }
 
-rows() { # every row's packets, hop by hop, over both datapaths
-    for datapath in user kernel; do
-        vm "cd /vagrant && /var/lib/podwire/venv/bin/python -m tests.vm.packets record \
-            /tmp/rows-$datapath.json --datapath $datapath" || return 1
-        vm cat "/tmp/rows-$datapath.json" >"out/rows-$datapath.json"
+rows() { # every row's packets, hop by hop, over both datapaths, in both families
+    status=0
+    for family in ${VM_FAMILIES:-ipv4 dual}; do
+        for datapath in user kernel; do
+            file=rows-$family-$datapath.json
+            vm "cd /vagrant && /var/lib/podwire/venv/bin/python -m tests.vm.packets record \
+                /tmp/$file --datapath $datapath --ip-family $family" || return 1
+            vm cat "/tmp/$file" >"out/$file"
+        done
+        vm "cd /vagrant && python -m tests.vm.packets compare /tmp/rows-$family-{user,kernel}.json" || status=1
     done
-    vm 'cd /vagrant && python -m tests.vm.packets compare /tmp/rows-user.json /tmp/rows-kernel.json'
+    return $status
 }
 
 net() { # the net tier, whose labs choose the kernel's datapath by themselves

@@ -4,6 +4,8 @@
     python -m tests.vm.packets record kernel.json --datapath kernel
     python -m tests.vm.packets compare user.json kernel.json
 
+``record --ip-family dual`` takes the rows in IPv6 instead.
+
 The net tier asks whether the right pod answered. This asks more, that two datapaths send the same
 packets: every link, direction, address, port, MAC, TTL, in both directions. Which endpoint a connection
 meets is each datapath's own hash, so a row is tried until every endpoint was met, and compared endpoint by
@@ -20,7 +22,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +36,18 @@ from tests.net.test_packets import (
     address_of,
     ask,
     failure,
+    family_of,
     host,
     pod_named,
     routed,
     scene,
 )
-from tests.packets import ROWS, Row
+from tests.packets import ROWS, SCENE, Row
+from tests.packets_dual import DUAL_SCENE, IPV6_ROWS
 from topo import sandbox
+from topo.config import IP_FAMILIES
 from topo.lab import Lab
-from topo.plan import FABRIC, FABRIC_ADDRESS
+from topo.plan import FABRIC, FABRIC_ADDRESS, in_family
 
 FIRST_PORT = 20000
 """Source ports are given out from here on, so that the same connection has the same number everywhere."""
@@ -67,19 +72,20 @@ class Sender:
 class Recorder:
     """One lab, and the rows' connections through it."""
 
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
+    def __init__(self, lab: Lab, version: int) -> None:
+        self.lab, self.version = lab, version
         self.port = FIRST_PORT
         objects = [obj for kind in ("Node", "Pod", "Service") for obj in lab.client.list(kind)[0]]
-        hosts = {str(client.address): client.name for client in lab.plan.clients}
-        self.names = Directory(objects, hosts | {str(FABRIC_ADDRESS): FABRIC})
+        hosts = {str(address): client.name for client in lab.plan.clients for address in client.addresses}
+        hosts |= {str(in_family(FABRIC_ADDRESS, family)): FABRIC for family in lab.plan.families}
+        self.names = Directory(objects, hosts)
 
     def row(self, row: Row) -> list[Told]:
         """Each different way a connection of this row went, sorted; several where several pods answer."""
         to = _TO.fullmatch(row.to)
         assert to, row.to
         word, _, via = to["host"].partition("@")
-        sender, address = host(self.lab, row.sender), address_of(self.lab, word)
+        sender, address = host(self.lab, row.sender), address_of(self.lab, word, self.version)
         ports: dict[int, str] = {}
         with routed(self.lab, address, via) if via else nullcontext(), self.lab.capture() as capture:
             for _ in range(MOST_CONNECTIONS):
@@ -148,20 +154,26 @@ def part_of(way: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def ping(sender: Sender, address: str, *, wait: float) -> str:
-    with sender.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as sock:
+    version = ip_address(address).version
+    protocol, request = (socket.IPPROTO_ICMP, 8) if version == 4 else (socket.IPPROTO_ICMPV6, 128)
+    with sender.socket(family_of(address), socket.SOCK_DGRAM, protocol) as sock:
         sock.settimeout(wait)
         sock.connect((address, 0))
-        sock.send(struct.pack("!BBHHH", 8, 0, 0, 0, 1) + b"podwire")
+        sock.send(struct.pack("!BBHHH", request, 0, 0, 0, 1) + b"podwire")
         with suppress(TimeoutError):
             return f"ICMP type {sock.recv(4096)[0]}"
     return "silence"
 
 
-def record(file: Path, datapath: str) -> int:
-    with scene(datapath) as lab:
-        recorder = Recorder(lab)
+def record(file: Path, datapath: str, ip_family: str) -> int:
+    dual = ip_family == "dual"
+    with scene(datapath, ip_family, DUAL_SCENE if dual else SCENE) as lab:
+        recorder = Recorder(lab, 6 if dual else 4)
         # Where each time the same one of several endpoints answers, each datapath has chosen its own.
-        rows = {row.name: recorder.row(row) for row in ROWS if "net" in row.tiers and not row.one}
+        chosen = [row for row in (IPV6_ROWS if dual else ROWS) if "net" in row.tiers and not row.one]
+        if dual:  # no NodePort: the refusal does not leave the sender
+            chosen = [row for row in chosen if not row.to.startswith("localhost:")]
+        rows = {row.name: recorder.row(row) for row in chosen}
         empty = [name for name, told in rows.items() if not told]
         assert not empty, f"no packet was seen of: {empty}"
         file.write_text(json.dumps({"datapath": lab.ovs.datapath, "rows": rows}, indent=2) + "\n")
@@ -207,12 +219,15 @@ def main(argv: Sequence[str]) -> int:
     recording = verbs.add_parser("record")
     recording.add_argument("file", type=Path)
     recording.add_argument("--datapath", choices=("user", "kernel"), required=True)
+    recording.add_argument("--ip-family", choices=IP_FAMILIES, default="ipv4")
     comparing = verbs.add_parser("compare")
     comparing.add_argument("files", type=Path, nargs=2)
     options = parser.parse_args(argv)
     if options.verb == "record":
         file = options.file.absolute()
-        sandbox.enter(lambda: record(file, options.datapath), name=f"packets-{os.getpid()}")
+        sandbox.enter(
+            lambda: record(file, options.datapath, options.ip_family), name=f"packets-{os.getpid()}"
+        )
     return compare(*options.files)
 
 
