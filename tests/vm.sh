@@ -152,7 +152,7 @@ links() { # delay and loss, which need netem
 
 conformance() { # upstream's cases that need a kernel with SCTP, over the kernel's datapath
     vm 'modprobe openvswitch && modprobe sctp && cd /vagrant &&
-        ./lab conformance sctp --ip-family ipv4 --case-seconds 200 --seconds 900'
+        ./lab conformance sctp --case-seconds 200 --seconds 900'
 }
 
 run_steps() {
