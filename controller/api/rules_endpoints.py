@@ -43,6 +43,8 @@ def _address(path: str, text: str, kind: str) -> Iterator[FieldError]:
     broken = rules.address(text)
     if broken or (kind in ("IPv4", "IPv6") and ip_address(text).version != int(kind[-1])):
         yield FieldError(path, INVALID, f"must be a valid {kind} address", text)
+        return
+    yield from rules.is_valid(path, text, rules.endpoint_address)
 
 
 def _ports(ports: list[Obj], path: str) -> Iterator[FieldError]:
@@ -68,7 +70,8 @@ def endpoints(obj: Obj, old: Obj | None) -> Iterator[FieldError]:
             yield FieldError(path, REQUIRED, "must specify `addresses` or `notReadyAddresses`")
         for word in ("addresses", "notReadyAddresses"):
             for at, address in enumerate(subset.get(word) or ()):
-                yield from rules.is_valid(f"{path}.{word}[{at}].ip", address.get("ip") or "", rules.address)
+                given = address.get("ip") or ""
+                yield from rules.is_valid(f"{path}.{word}[{at}].ip", given, rules.endpoint_address)
         yield from _ports(subset.get("ports") or [], f"{path}.ports")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from controller.api.objects import Obj
@@ -52,6 +52,7 @@ _LABEL_VALUE_TEXT = (
     f" for validation is '{_LABEL_VALUE}')"
 )
 _ANNOTATIONS_LIMIT = 256 * 1024
+_LINK_LOCAL_MULTICAST = (ip_network("224.0.0.0/24"), ip_network("ff02::/16"))
 
 
 def _no_more_than(length: int) -> str:
@@ -127,6 +128,23 @@ def address(value: str) -> list[str]:
         ip_address(value)
     except ValueError:
         return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+    return []
+
+
+def endpoint_address(value: str) -> list[str]:
+    """An address that traffic can be sent on to: no address that each host keeps for itself."""
+    wrong = address(value)
+    if wrong:
+        return wrong
+    parsed = ip_address(value)
+    if parsed.is_unspecified:
+        return ["may not be unspecified (0.0.0.0 or ::)"]
+    if parsed.is_loopback:
+        return ["may not be in the loopback range (127.0.0.0/8, ::1/128)"]
+    if parsed.is_link_local:
+        return ["may not be in the link-local range (169.254.0.0/16, fe80::/10)"]
+    if any(parsed in network for network in _LINK_LOCAL_MULTICAST if network.version == parsed.version):
+        return ["may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"]
     return []
 
 

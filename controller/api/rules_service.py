@@ -18,6 +18,7 @@ from controller.api.status import DUPLICATE, FORBIDDEN, INVALID, REQUIRED, Field
 TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 _POLICIES = ("Cluster", "Local")
+_DISTRIBUTIONS = ("PreferClose", "PreferSameNode", "PreferSameZone")
 _MAX_AFFINITY = 86400
 
 
@@ -51,7 +52,7 @@ def service(obj: Obj, old: Obj | None) -> Iterator[FieldError]:
     yield from _traffic(spec, kind)
     yield from _affinity(spec)
     for index, address in enumerate(spec.get("externalIPs") or ()):
-        yield from rules.is_valid(f"spec.externalIPs[{index}]", address, rules.address)
+        yield from rules.is_valid(f"spec.externalIPs[{index}]", address, rules.endpoint_address)
     for index, text in enumerate(spec.get("loadBalancerSourceRanges") or ()):
         yield from rules.is_valid(f"spec.loadBalancerSourceRanges[{index}]", text, _range)
 
@@ -101,6 +102,12 @@ def _traffic(spec: Mapping[str, Any], kind: str | None) -> Iterator[FieldError]:
     for word in ("loadBalancerClass", "allocateLoadBalancerNodePorts", "loadBalancerSourceRanges"):
         if spec.get(word) not in (None, "", []) and kind != "LoadBalancer":
             yield FieldError(f"spec.{word}", FORBIDDEN, "may only be used when `type` is 'LoadBalancer'")
+    if kind == "LoadBalancer" and spec.get("loadBalancerClass") is not None:
+        yield from rules.is_valid("spec.loadBalancerClass", spec["loadBalancerClass"], rules.qualified_name)
+    if spec.get("healthCheckNodePort") and (kind, external) != ("LoadBalancer", "Local"):
+        text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        yield FieldError("spec.healthCheckNodePort", INVALID, text, spec["healthCheckNodePort"])
+    yield from rules.one_of("spec.trafficDistribution", spec.get("trafficDistribution"), _DISTRIBUTIONS)
 
 
 def _affinity(spec: Mapping[str, Any]) -> Iterator[FieldError]:

@@ -122,6 +122,35 @@ def test_a_right_object_has_no_errors(obj: Obj) -> None:
             ],
         ),
         (
+            service(
+                spec={
+                    "trafficDistribution": "Near",
+                    "healthCheckNodePort": 31000,
+                    "externalIPs": ["127.0.0.1", "0.0.0.0", "224.0.0.9", "fe80::1"],
+                }
+            ),
+            [
+                "spec.healthCheckNodePort: Invalid value: 31000: may only be set when `type` is "
+                "'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
+                'spec.trafficDistribution: Unsupported value: "Near": supported values: "PreferClose", '
+                '"PreferSameNode", "PreferSameZone"',
+                'spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range '
+                "(127.0.0.0/8, ::1/128)",
+                'spec.externalIPs[1]: Invalid value: "0.0.0.0": may not be unspecified (0.0.0.0 or ::)',
+                'spec.externalIPs[2]: Invalid value: "224.0.0.9": may not be in the link-local multicast '
+                "range (224.0.0.0/24, ff02::/10)",
+                'spec.externalIPs[3]: Invalid value: "fe80::1": may not be in the link-local range '
+                "(169.254.0.0/16, fe80::/10)",
+            ],
+        ),
+        (
+            {**SLICE, "endpoints": [{"addresses": ["127.0.0.1"]}]},
+            [
+                'endpoints[0].addresses[0]: Invalid value: "127.0.0.1": may not be in the loopback range '
+                "(127.0.0.0/8, ::1/128)"
+            ],
+        ),
+        (
             service(spec={"type": "ExternalName", "ports": None}),
             ["spec.externalName: Required value"],
         ),
