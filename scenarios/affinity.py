@@ -81,7 +81,7 @@ def written_down(lesson: Lesson) -> None:
         lesson.say("Her second connection meets that flow first, and no group chooses any more:")
         lesson.flows(seen, "node1", "sticky")
         lesson.check("she meets the same pod", expected=first.pod, seen=second.pod)
-        groups = [flow for flow in seen.flows["node1"] if "group:" in flow.actions]
+        groups = groups_of(seen.flows["node1"])
         lesson.check("no group was asked", expected=0, seen=len(groups))
         met = meets(lesson, "ann", to, 80, 42011)
         lesson.check(f"{MANY} more, the same", expected=first.pod, seen=" ".join(sorted(set(met))))
@@ -184,9 +184,14 @@ def after_a_while(lesson: Lesson) -> None:
         with lesson.watch() as seen:
             ask(ann, to, 80, source_port=46002)
         lesson.flows(seen, "node1", "sticky")
-        groups = [flow for flow in seen.flows["node1"] if "group:" in flow.actions]
+        groups = groups_of(seen.flows["node1"])
         lesson.check("the next connection is a new choice", expected=1, seen=len(groups))
         lesson.say("Each new connection starts the time again, so who comes often stays.")
+
+
+def groups_of(flows: list[ExplainedFlow]) -> list[ExplainedFlow]:
+    """The flows that let a group choose for sticky; other connections in the cluster are none of its."""
+    return [flow for flow in flows if "group:" in flow.actions and flow.concerns("default", "sticky")]
 
 
 def how_long(lesson: Lesson) -> None:

@@ -116,7 +116,11 @@ def old_and_new(lesson: Lesson, old: socket.socket) -> None:
             expected=str(lesson.lab.pod("slow-2").ip),
             seen=connection.served.dst.address,
         )
-        choosing = [flow for flow in seen.flows["node1"] if flow.table == "ServiceLB" and flow.priority]
+        choosing = [
+            flow
+            for flow in seen.flows["node1"]
+            if flow.table == "ServiceLB" and flow.concerns("default", "slow")
+        ]
         lesson.check("and nothing was chosen for it: ServiceLB was not asked", expected=0, seen=len(choosing))
         lesson.say("Conntrack remembers the choice. The Service's group no longer has slow-2 at all:")
         lesson.memory(seen, connection)
