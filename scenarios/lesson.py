@@ -140,9 +140,9 @@ class Lesson:
         self._add(Command(where="api", command=command, status=int(bool(words)), output=said))
         return words
 
-    def scale(self, deployment: str, replicas: int) -> None:
+    def scale(self, deployment: str, replicas: int, namespace: str = "default") -> None:
         """Change a Deployment's replicas and wait until that is in force."""
-        self.lab.client.patch("Deployment", deployment, {"spec": {"replicas": replicas}})
+        self.lab.client.patch("Deployment", deployment, {"spec": {"replicas": replicas}}, namespace)
         self.lab.settle()
         command = f"scale deployment/{deployment} --replicas={replicas}"
         self._add(Command(where="api", command=command, status=0, output=f"deployment/{deployment} scaled"))
@@ -253,10 +253,11 @@ class Lesson:
     def flows(self, seen: Seen, node: str, service: str) -> int:
         """Show the flows of a node that chose and translated meanwhile; how many packets they handled.
 
-        Flows of other Services are left out; those of the node itself (its source address) are not.
+        ``service`` is a name in default, or NAMESPACE/NAME; flows of others are left out, not the node's own.
         """
         from scenarios import flows
 
+        namespace, _, called = service.rpartition("/")
         rows = tuple(
             FlowRow(
                 table=flow.table,
@@ -271,7 +272,8 @@ class Lesson:
             if flow.table in flows.DECIDE
             and flow.priority
             and (
-                flow.concerns("default", service) or (not flow.users and not flow.cause.startswith("Service"))
+                flow.concerns(namespace or "default", called)
+                or (not flow.users and not flow.cause.startswith("Service"))
             )
         )
         self._add(Flows(node=node, flows=rows))
@@ -334,6 +336,7 @@ def main(name: str, options: argparse.Namespace) -> int:
         raise UsageError(f"--nodes {config.nodes}: this lesson needs at least {needed} nodes")
     if family == "dual" != config.ip_family:
         raise UsageError(f"--ip-family {config.ip_family}: this lesson needs both families")
+    getattr(module, "prepare", lambda: None)()  # what has to be so before there is a lab
     out = Output(options.out) if options.out else None
     sandbox.enter(lambda: _tell(module, config, options, out), name=options.name)
 
