@@ -88,6 +88,8 @@ def container_of(
         ports=tuple(ports_of(spec)),
         user=user_of(pod, spec),
         workdir=spec.get("workingDir") or "/",
+        stdin=bool(spec.get("stdin")),
+        tty=bool(spec.get("tty")),
         log=f"{place.logs}/{metadata['namespace']}_{metadata['name']}_{spec['name']}.log"
         if place.logs
         else "",

@@ -29,7 +29,7 @@ log = logging.getLogger("runtime")
 
 
 class Server:
-    """Answers ``start``, ``stop``, ``exec``, ``exec_sync`` and ``list``; tells everyone of exits."""
+    """Answers ``start``, ``stop``, ``exec``, ``exec_sync``, ``input``, ``list``; tells everyone of exits."""
 
     def __init__(self, sock: socket.socket, directory: Path) -> None:
         self._loop = asyncio.get_running_loop()
@@ -84,6 +84,9 @@ class Server:
                 return await self.containers.exec_sync(
                     message["container"], message["argv"], message["timeout"]
                 )
+            case "input":
+                await self.containers.input(message)
+                return None
             case "list":
                 return self.containers.describe()
         raise RuntimeFault("Unimplemented", f"no method {message['method']}")

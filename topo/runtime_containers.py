@@ -7,6 +7,7 @@ how a box is made is ``runtime_box``.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import importlib
 import logging
@@ -23,6 +24,7 @@ from topo.images.image import Container, Image, Program
 from topo.images.table import find
 from topo.runtime_box import Box, Forker, Process
 from topo.runtime_busybox import applets
+from topo.runtime_input import Input
 from topo.runtime_sys import CAPABILITIES
 from topo.runtime_wire import Channel, Message, RuntimeFault
 
@@ -42,6 +44,7 @@ class Running:
     box: int | None = None
     main: int | None = None
     program: Program | None = None
+    input: Input | None = None
     ended: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     stopping: bool = False
 
@@ -140,12 +143,19 @@ class Containers:
             )
             if argv:
                 with _output(container) as out, open(os.devnull, "rb") as null:
-                    running.main = self._forker.spawn(
-                        box, self._process(running, argv, (null.fileno(), out, out), env=env)
-                    )
+                    fds = (null.fileno(), out, out)
+                    if container.stdin or container.tty:
+                        running.input = Input(tty=container.tty, log=container.log, user=container.user)
+                        fds = running.input.fds(out)
+                    process = self._process(running, argv, fds, env=env, tty=container.tty)
+                    running.main = self._forker.spawn(box, process)
                 self._children[running.main] = lambda code: self._ended(running, code, "")
+                if running.input:
+                    running.input.close_theirs()
         except OSError as error:
             self._kill_box(running)
+            if running.input:
+                running.input.close()
             text = f"failed to create containerd task: failed to start: {error.strerror}"
             return {"reason": "StartError", "message": text}
         return None
@@ -203,6 +213,8 @@ class Containers:
             return
         running.ended.set_result(code)
         self._kill_box(running)
+        if running.input:
+            running.input.close()
         self._running.pop(running.container.id, None)
         if not running.stopping:
             self._on_exit(
@@ -298,6 +310,17 @@ class Containers:
             return {"exitCode": await ended}
         finally:
             self._execs.pop(pid, None)
+
+    async def input(self, message: Message) -> None:
+        """Type ``data`` (base64) into a container that has an input, end it, or tell its terminal's size."""
+        own = self._find(message).input
+        if own is None:
+            raise RuntimeFault("BadRequest", "the container has no standard input: its stdin is not true")
+        if size := message.get("size"):
+            own.resize(size[0], size[1])
+        await own.write(base64.b64decode(message.get("data", "")))
+        if message.get("end"):
+            await own.end()
 
     def _exec(self, running: Running, process: Process) -> tuple[int, asyncio.Future[int]]:
         try:

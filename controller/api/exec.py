@@ -1,4 +1,4 @@
-"""A command in a container, with the client's streams as its input and output; and ``attach``.
+"""A command in a container, with the client's streams as its input and output.
 
 The API server asks the container runtime, as a kubelet does for it in a real cluster, on the Unix socket
 beside its own, and hands it the ends of pipes or of a terminal. The runtime starts the process inside the
@@ -15,9 +15,8 @@ import os
 import pty
 import socket
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from controller.api.errors import ApiError
 from controller.api.history import encode
@@ -35,6 +34,7 @@ from controller.api.streams import (
     Tasks,
 )
 
+Streams = Mapping[int, Stream]
 _CHUNK = 1 << 15
 _NOBODY = 65534
 """Who most pods' processes are: they may open /dev/stdout again."""
@@ -66,7 +66,7 @@ async def answer_of(reader: asyncio.StreamReader) -> Obj:
     return {"error": {"reason": "RuntimeGone", "message": "the container runtime went away"}}
 
 
-async def run(request: ExecRequest, streams: Mapping[int, Stream], runtime: Path) -> None:
+async def run(request: ExecRequest, streams: Streams, runtime: Path) -> None:
     """Run the command to its end and tell the client how it ended."""
     try:
         status = await _run(request, streams, runtime)
@@ -75,7 +75,7 @@ async def run(request: ExecRequest, streams: Mapping[int, Stream], runtime: Path
     await tell(streams, status)
 
 
-async def tell(streams: Mapping[int, Stream], status: Obj) -> None:
+async def tell(streams: Streams, status: Obj) -> None:
     """End every output, then say how it went."""
     for channel in (STDOUT, STDERR):
         if channel in streams:
@@ -87,7 +87,7 @@ async def tell(streams: Mapping[int, Stream], status: Obj) -> None:
 SUCCESS: Obj = {"metadata": {}, "status": "Success"}
 
 
-async def _run(request: ExecRequest, streams: Mapping[int, Stream], runtime: Path) -> Obj:
+async def _run(request: ExecRequest, streams: Streams, runtime: Path) -> Obj:
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
         ends, given = _terminal(ours, theirs) if request.tty else _pipes(request, ours, theirs)
         message = {
@@ -239,7 +239,13 @@ async def _writable(fd: int) -> None:
 
 
 async def _resize(terminal: int, stream: Stream) -> None:
-    """``{"Width":80,"Height":24}``, one after the other."""
+    async for size in sizes(stream):
+        with contextlib.suppress(OSError, termios.error):
+            termios.tcsetwinsize(terminal, size)
+
+
+async def sizes(stream: Stream) -> AsyncIterator[tuple[int, int]]:
+    """Rows and columns of ``{"Width":80,"Height":24}``, one by one; what is no size is passed over."""
     text = ""
     while data := await stream.read():
         text = (text + data.decode(errors="replace")).lstrip()[-4096:]
@@ -249,9 +255,7 @@ async def _resize(terminal: int, stream: Stream) -> None:
             except ValueError:
                 break
             text = text[end:].lstrip()
-            with contextlib.suppress(OSError, termios.error, TypeError, KeyError, OverflowError):
-                _set_size(terminal, size)
-
-
-def _set_size(terminal: int, size: Any) -> None:
-    termios.tcsetwinsize(terminal, (int(size["Height"]), int(size["Width"])))
+            with contextlib.suppress(TypeError, KeyError, ValueError):
+                rows, columns = int(size["Height"]), int(size["Width"])
+                if 0 <= rows < 1 << 16 and 0 <= columns < 1 << 16:
+                    yield rows, columns

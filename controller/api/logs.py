@@ -89,7 +89,7 @@ def _has_begun(pod: Obj, container: str) -> bool:
 
 
 async def lines(
-    directory: Path, wanted: LogRequest, current: Callable[[], Obj | None]
+    directory: Path, wanted: LogRequest, current: Callable[[], Obj | None], *, look: float = LOOK
 ) -> AsyncGenerator[bytes, None]:
     """The log in chunks; when it is followed, until its container has ended (``current`` is the pod now)."""
     path = directory / wanted.file
@@ -109,7 +109,7 @@ async def lines(
                 yield text
             if over:
                 return
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(look)
 
 
 def _is_over(pod: Obj | None, container: str) -> bool:

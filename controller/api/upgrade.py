@@ -6,7 +6,7 @@
     the Python clients     GET, WebSocket v4 or no protocol      both; channel 2i data, 2i+1 errors of port i
 
 Which streams belong to what. How they are carried is ``carriers``, what they
-do is ``exec`` and ``port_forward``.
+do is ``exec``, ``attach`` and ``port_forward``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from controller.api import logs
 from controller.api.aiohttp_web import web
+from controller.api.attach import attach
 from controller.api.carriers import Channel, demultiplex, message, over_spdy, pump, websocket
 from controller.api.errors import BadRequest
-from controller.api.exec import SUCCESS, run, tell
+from controller.api.exec import run
 from controller.api.objects import Obj
 from controller.api.port_forward import Forward, until_gone
 from controller.api.spdy_session import Session, SpdyStream
@@ -54,7 +54,7 @@ class Upgrades:
     """``directory`` holds the container runtime's socket and the logs."""
 
     def __init__(self, store: Store, directory: Path) -> None:
-        self._store, self._runtime, self._logs = store, directory / "runtime.sock", directory / "log"
+        self._store, self._directory, self._runtime = store, directory, directory / "runtime.sock"
 
     async def answer(self, request: web.BaseRequest, pod: Obj, word: str) -> web.StreamResponse:
         """Until all is over. What can be refused is refused before the protocol changes."""
@@ -109,21 +109,7 @@ class Upgrades:
         if wanted.argv:
             await run(wanted, streams, self._runtime)
         else:
-            await self._attach(wanted, streams)
-
-    async def _attach(self, wanted: ExecRequest, streams: Mapping[int, Stream]) -> None:
-        """What a container writes from now on, as long as it runs: its log is all there is of it."""
-        file = f"{wanted.namespace}_{wanted.pod}_{wanted.container}.log"
-        asked = logs.LogRequest(file=file, container=wanted.container, follow=True, tail=0)
-        for channel in (STDIN, RESIZE):
-            if channel in streams:
-                await streams[channel].drop()
-        chunks = logs.lines(self._logs, asked, lambda: self._store.get("Pod", wanted.namespace, wanted.pod))
-        async with contextlib.aclosing(chunks):
-            async for chunk in chunks:
-                if STDOUT in streams:
-                    await streams[STDOUT].write(chunk)
-        await tell(streams, SUCCESS)
+            await attach(wanted, streams, self._store, self._directory)
 
     # -- connections
 

@@ -21,6 +21,7 @@ from tests.net.streams_kit import Kubectl, Terminal, streaming
 from tests.unit.kubectl_kit import newest, oldest
 
 NUMBERS = itertools.count()
+ON_NODE1 = '--overrides={"spec": {"nodeName": "node1"}}'  # there is no scheduler
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,40 @@ def test_logs_are_followed_and_attach_shows_only_what_is_new(kubectl: Kubectl) -
     with kubectl.started("attach", "talk") as running:
         attached = int(line_like(running, r"^line \d+").split()[1])
         assert attached > first
+
+
+def test_a_pod_is_run_on_ones_own_terminal(kubectl: Kubectl, cluster: Cluster) -> None:
+    name = f"tty-{next(NUMBERS)}"
+    words = ["run", name, "-it", "--rm", "--restart=Never", "--image=busybox", ON_NODE1, "--", "sh"]
+    terminal = Terminal(kubectl, *words, rows=31, columns=97)
+    terminal.until("try pressing enter")
+    terminal.type("\n")
+    terminal.until(r"[$#] ")
+    terminal.type("while [ \"$(stty size)\" != '31 97' ]; do :; done; echo si''zed on $(hostname)\n")
+    terminal.until(f"sized on {name}\r\n")
+    terminal.type("exit 5\n")
+    assert terminal.end() == 5
+    cluster.until_gone(name)
+
+
+def test_a_pod_is_run_on_a_pipe(kubectl: Kubectl, cluster: Cluster) -> None:
+    name = f"pipe-{next(NUMBERS)}"
+    words = [
+        "run",
+        name,
+        "-i",
+        "--rm",
+        "--restart=Never",
+        "--image=busybox",
+        ON_NODE1,
+        "--",
+        "tr",
+        "a-z",
+        "A-Z",
+    ]
+    done = kubectl.run(*words, input=b"through a pipe\n")
+    assert (done.returncode, b"THROUGH A PIPE\n" in done.stdout) == (0, True), done
+    cluster.until_gone(name)
 
 
 def test_the_proxy_serves_the_api_on_the_users_side(kubectl: Kubectl) -> None:

@@ -44,6 +44,8 @@ class Container:
     user: int = 65534
     workdir: str = "/"
     log: str = ""
+    stdin: bool = False
+    tty: bool = False
 
     @property
     def address(self) -> str:
