@@ -95,11 +95,11 @@ async def lines(
     path = directory / wanted.file
     path = previous(path) if wanted.earlier else path
     left = wanted.most if wanted.most is not None else 1 << 62
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return
-    with file:
+    while not path.exists():  # it has not written anything yet
+        if not wanted.follow or _is_over(current(), wanted.container):
+            return
+        await asyncio.sleep(look)
+    with path.open("rb") as file:
         if wanted.tail is not None:
             file.seek(_start_of_tail(file.fileno(), wanted.tail))
         while left > 0:

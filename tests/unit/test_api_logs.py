@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,4 +96,23 @@ def test_a_followed_log_ends_after_the_last_words_of_its_container(
 
 
 def test_a_pod_that_never_wrote_has_an_empty_log(tmp_path: Path) -> None:
-    assert read(tmp_path, asked({"follow": "true"})) == b""
+    assert read(tmp_path, asked({})) == b""
+    assert read(tmp_path, asked({"follow": "true"}), [begun(web={"terminated": {}})]) == b""
+
+
+def test_a_log_is_followed_from_before_its_first_line(tmp_path: Path) -> None:
+    wanted = asked({"follow": "true"})
+
+    def states() -> Iterator[Obj]:
+        yield begun(web=RUNNING)
+        (tmp_path / wanted.file).write_text("first\n")
+        yield begun(web=RUNNING)
+        yield begun(web={"terminated": {}})
+
+    async def collect() -> bytes:
+        current = states()
+        return b"".join(
+            [chunk async for chunk in logs.lines(tmp_path, wanted, lambda: next(current), look=0)]
+        )
+
+    assert asyncio.run(collect()) == b"first\n"
