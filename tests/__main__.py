@@ -1,7 +1,7 @@
 """``./lab test``: every check of the house, one after the other or side by side, one summary.
 
-With arguments it is pytest with these arguments. Without: ruff, mypy and the layers beside the tests
-that need no root, then the net tier in two sandboxes side by side, because it mostly waits.
+With arguments it is pytest with these arguments. Without: the switch tier beside ruff, mypy, the layers
+and the unit tests, then the net tier in two sandboxes side by side, because it mostly waits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ STATIC = (
     Check("mypy", (str(_BIN / "mypy"), "--no-incremental", "--cache-dir", os.devnull)),
     Check("layers", (str(_BIN / "lint-imports"), "--cache-dir", str(_CACHE / "layers"))),
 )
-ROOTLESS = Check("unit, ovs", (*_PYTEST, "tests/unit", "tests/ovs"), quiet=False)
+UNIT = Check("unit", (*_PYTEST, "tests/unit"))
+OVS = Check("ovs", (*_PYTEST, "tests/ovs"), quiet=False)
 _COMMANDS = tuple(
     f"tests/net/test_{name}.py" for name in ("sandbox", "sandbox_join", "lab_ends", "scenarios")
 )
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> int:
     """Run everything, or pytest with arguments; returns the exit status."""
     if arguments:
         return subprocess.call((*_PYTEST, *arguments))
-    outcome = [*_side_by_side(ROOTLESS, STATIC), *_side_by_side(NET, [NET_COMMANDS])]
+    outcome = [*_side_by_side(OVS, [*STATIC, UNIT]), *_side_by_side(NET, [NET_COMMANDS])]
     print()
     for name, status, seconds in outcome:
         print(f"{'passed' if status == 0 else 'FAILED'}  {name:14}{seconds:6.1f}s")

@@ -1,7 +1,5 @@
 """hostPort: pods and rows for both tiers, each row a sentence. In ``tests.packets``' scene."""
 
-# ruff: noqa: E501 - a row of a table is a line
-
 from __future__ import annotations
 
 from typing import Any
