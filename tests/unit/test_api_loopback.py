@@ -95,6 +95,9 @@ def test_a_reading_token_does_not_write(server: Cluster) -> None:
     code, status, _ = ask(server, "POST", "/api/v1/namespaces/default/pods", {}, token=reader)
     assert (code, status["reason"]) == (403, "Forbidden")
     assert 'User "system:serviceaccount:default:default" cannot create resource "pods"' in status["message"]
+    for word in ("exec", "attach", "portforward"):  # which are asked for by GET, too
+        code, status, _ = ask(server, "GET", f"/api/v1/namespaces/default/pods/web/{word}", token=reader)
+        assert (code, f'cannot get resource "pods/{word}"' in status["message"]) == (403, True)
     # To impersonate is the administrator's alone.
     impersonated = ask(
         server, "GET", "/api/v1/secrets", token=reader, **{"Impersonate-User": "kubernetes-admin"}
