@@ -1,6 +1,6 @@
 """Which python the lab runs under: ``ensure()`` is the first thing a scenario calls.
 
-Also tells ``./lab`` what setup.py requires: ``python3 topo/environment.py [extra]`` prints one
+Also tells ``./lab`` what setup.py requires: ``python3 topo/environment.py [extra [alone]]`` prints one
 requirement a line, without running setup.py. Standard library only, because it runs before anything
 is installed; nothing here imports the rest of the house.
 """
@@ -43,8 +43,8 @@ def ensure() -> None:
     sys.exit(2)
 
 
-def requirements(extra: str = "") -> list[str]:
-    """What setup.py asks for, with one of its extras."""
+def requirements(extra: str = "", alone: str = "") -> list[str]:
+    """What setup.py asks for, with one of its extras, or only the latter (``alone``)."""
     tree = ast.parse((_CHECKOUT / "setup.py").read_text(encoding="utf-8"))
     (call,) = (
         node
@@ -52,7 +52,7 @@ def requirements(extra: str = "") -> list[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "setup"
     )
     said = {word.arg: word.value for word in call.keywords}
-    wanted: list[str] = ast.literal_eval(said["install_requires"])
+    wanted: list[str] = [] if alone else ast.literal_eval(said["install_requires"])
     if extra:
         wanted += ast.literal_eval(said["extras_require"])[extra]
     return wanted

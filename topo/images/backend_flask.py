@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from topo.images.image import Container
 from topo.images.light import Host
+from topo.images.population import PAGES, POPULATION
 from topo.images.web import Request, Response, as_json
 
 PORT = 5000
-POPULATION = {
-    "China": "1,412,600,000",
-    "India": "1,407,563,842",
-    "USA": "332,951,233",
-    "Indonesia": "272,248,500",
-    "Pakistan": "235,824,862",
-}
-_PAGES = {
-    "/": "<h1>Backend Deployment</h1>\n<p>Five populations: <a href='/data'>/data</a></p>\n",
-    "/liveness": "<h1>Backend is alive</h1>\n",
-    "/readiness": "<h1>Backend is ready</h1>\n",
-}
 
 
 class BackendFlask:
@@ -38,7 +27,7 @@ class BackendFlask:
             if request.method not in ("GET", "HEAD", "POST"):
                 return Response(body="Method Not Allowed\n", status=405)
             return as_json(POPULATION)
-        page = _PAGES.get(request.path)
+        page = PAGES.get(request.path)
         if page is None:
             return Response(body="<h1>Not Found</h1>\n", status=404, content_type="text/html")
         return Response(body=page, content_type="text/html")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from topo.images import demo
 from topo.images.image import Image
 
 BACKEND_FLASK = Image(name="backend-flask", module="topo.images.backend_flask")
@@ -22,6 +23,8 @@ RAW_SHELL = Image(
     light=False,
     capabilities={"NET_RAW": "scapy and packet captures need raw sockets"},
 )
+REAL_BACKEND = Image(name="flask", module="topo.images.demo", light=False)
+REAL_FRONTEND = Image(name="streamlit", module="topo.images.demo", light=False)
 ECHO = Image(name="echo", module="topo.images.echo", stand_in=True)
 
 IMAGES: tuple[tuple[str, Image], ...] = (
@@ -50,6 +53,11 @@ IMAGES: tuple[tuple[str, Image], ...] = (
     ("radial/busyboxplus", SHELL),
     ("yauritux/busybox-curl", SHELL),
 )
+REAL: tuple[tuple[str, Image], ...] = (
+    ("seblum/mlops-public:backend-flask*", REAL_BACKEND),
+    ("seblum/mlops-public:frontend-streamlit*", REAL_FRONTEND),
+)
+"""These come first in a lab that asked for the real programs."""
 
 
 def split(image: str) -> tuple[str, str]:
@@ -66,7 +74,7 @@ def split(image: str) -> tuple[str, str]:
 def find(image: str) -> Image:
     """The program for an image name; the echo stand-in for every name that is not in the table."""
     repository, tag = split(image)
-    for pattern, known in IMAGES:
+    for pattern, known in (*REAL, *IMAGES) if demo.wanted() else IMAGES:
         wanted = pattern if ":" in pattern else pattern + ":*"
         if fnmatchcase(f"{repository}:{tag}", wanted):
             return known
