@@ -49,7 +49,7 @@ def service(obj: Obj, old: Obj | None) -> Iterator[FieldError]:
         yield from rules_families.related(spec)
     yield from _ports(ports, kind)
     yield from rules.labels("spec.selector", spec.get("selector"))
-    yield from _traffic(spec, kind)
+    yield from _traffic(spec, kind, (old or {}).get("spec") or {})
     yield from _affinity(spec)
     for index, address in enumerate(spec.get("externalIPs") or ()):
         yield from rules.is_valid(f"spec.externalIPs[{index}]", address, rules.endpoint_address)
@@ -92,7 +92,7 @@ def _ports(ports: list[Obj], kind: str | None) -> Iterator[FieldError]:
     yield from rules.duplicates("spec.ports", "name", ports)
 
 
-def _traffic(spec: Mapping[str, Any], kind: str | None) -> Iterator[FieldError]:
+def _traffic(spec: Mapping[str, Any], kind: str | None, before: Mapping[str, Any]) -> Iterator[FieldError]:
     external = spec.get("externalTrafficPolicy")
     yield from rules.one_of("spec.externalTrafficPolicy", external, _POLICIES)
     yield from rules.one_of("spec.internalTrafficPolicy", spec.get("internalTrafficPolicy"), _POLICIES)
@@ -104,6 +104,10 @@ def _traffic(spec: Mapping[str, Any], kind: str | None) -> Iterator[FieldError]:
             yield FieldError(f"spec.{word}", FORBIDDEN, "may only be used when `type` is 'LoadBalancer'")
     if kind == "LoadBalancer" and spec.get("loadBalancerClass") is not None:
         yield from rules.is_valid("spec.loadBalancerClass", spec["loadBalancerClass"], rules.qualified_name)
+    if kind == before.get("type") == "LoadBalancer":
+        wanted = spec.get("loadBalancerClass")
+        if wanted != before.get("loadBalancerClass"):
+            yield FieldError("spec.loadBalancerClass", INVALID, "may not change once set", wanted)
     if spec.get("healthCheckNodePort") and (kind, external) != ("LoadBalancer", "Local"):
         text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
         yield FieldError("spec.healthCheckNodePort", INVALID, text, spec["healthCheckNodePort"])

@@ -299,3 +299,17 @@ def test_a_pod_s_spec_cannot_be_changed_but_for_its_images() -> None:
     )
     container = {**made["spec"]["containers"][0], "image": "web:2"}
     assert errors({**made, "spec": {**made["spec"], "containers": [container]}}, made) == []
+
+
+def test_a_load_balancer_s_class_may_not_change_while_it_is_one() -> None:
+    made, _ = decode(service(spec={"type": "LoadBalancer", "loadBalancerClass": "example.com/a"}))
+    set_defaults(made)
+    other = {**made, "spec": {**made["spec"], "loadBalancerClass": "example.com/b"}}
+    assert errors(made, made) == []
+    assert errors(other, made) == [
+        'spec.loadBalancerClass: Invalid value: "example.com/b": may not change once set'
+    ]
+    assert errors(service(spec={**made["spec"], "type": "NodePort"}), made) == [
+        "spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'",
+        "spec.allocateLoadBalancerNodePorts: Forbidden: may only be used when `type` is 'LoadBalancer'",
+    ]
