@@ -133,7 +133,7 @@ tests/net/test_netns.py tests/net/test_lab.py}
     vm "cd /vagrant && modprobe openvswitch && ./lab test -o timeout=1800 $tests"
 }
 
-lessons() { # both lessons over both datapaths
+lessons() { # each lesson over both datapaths
     status=0
     for lesson in $lessons; do
         for datapath in user kernel; do

@@ -173,7 +173,13 @@ def record(file: Path, datapath: str, ip_family: str) -> int:
         chosen = [row for row in (IPV6_ROWS if dual else ROWS) if "net" in row.tiers and not row.one]
         if dual:  # no NodePort: the refusal does not leave the sender
             chosen = [row for row in chosen if not row.to.startswith("localhost:")]
-        rows = {row.name: recorder.row(row) for row in chosen}
+        rows: dict[str, list[Told]] = {}
+        for row in chosen:
+            try:
+                rows[row.name] = recorder.row(row)
+            except OSError as error:
+                error.add_note(f"in the row '{row.name}', source port {recorder.port}")
+                raise
         empty = [name for name, told in rows.items() if not told]
         assert not empty, f"no packet was seen of: {empty}"
         file.write_text(json.dumps({"datapath": lab.ovs.datapath, "rows": rows}, indent=2) + "\n")
