@@ -9,7 +9,8 @@ import argparse
 import json
 import sys
 import time
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from controller.api.errors import UsageError
@@ -46,8 +47,10 @@ def get(client: Any, options: argparse.Namespace) -> int:
             print(yaml.safe_dump(shown, sort_keys=False), end="")
     elif not items:
         print(f"No resources found{f' in {namespace} namespace' if namespace else ''}.", file=sys.stderr)
+    elif row.kind in _HEADERS:
+        _print_table([("NAME", *_HEADERS[row.kind]), *(_row(item) for item in items)])
     else:
-        _print_table([_HEADERS.get(row.kind, ()), *(_row(item) for item in items)])
+        _print_table(_as_kubectl(row.kind, items))
     return 0
 
 
@@ -104,9 +107,19 @@ def _row(obj: Obj) -> tuple[str, ...]:
             cells = ("Ready" if conditions.get("Ready") == "True" else "NotReady", address, old)
         case "Endpoints" | "EndpointSlice":
             cells = (",".join(endpoint_addresses(obj)) or "<none>", old)
-        case _:
-            cells = (old,)
+        case kind:
+            raise ValueError(f"no columns for {kind}")
     return (obj["metadata"]["name"], *cells)
+
+
+def _as_kubectl(kind: str, items: Sequence[Obj]) -> list[tuple[str, ...]]:
+    """The columns that the API server's own table has for a kind."""
+    from controller.api.tables import table
+
+    made = table(kind, items, {}, datetime.now(UTC))
+    shown = [index for index, one in enumerate(made["columnDefinitions"]) if not one["priority"]]
+    head = tuple(made["columnDefinitions"][index]["name"].upper() for index in shown)
+    return [head, *(tuple(str(row["cells"][index]) for index in shown) for row in made["rows"])]
 
 
 def external_ip(service: Obj) -> str:
@@ -143,8 +156,6 @@ def _age_of(obj: Obj) -> str:
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
-    head = rows[0] or ("AGE",)
-    table = [("NAME", *head), *rows[1:]]
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    for row in table:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
         print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

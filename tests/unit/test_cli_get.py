@@ -105,8 +105,8 @@ def test_nothing_is_said_as_kubectl_says_it(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == "No resources found in default namespace.\n"
 
 
-def test_a_kind_without_columns_of_its_own_shows_name_and_age(capsys: pytest.CaptureFixture[str]) -> None:
-    head, row = table(capsys, "namespaces", obj("Namespace", "default"))
+def test_a_kind_that_kubectl_has_no_columns_for_shows_name_and_age(capsys: pytest.CaptureFixture[str]) -> None:
+    head, row = table(capsys, "podtemplates", obj("PodTemplate", "default"))
     assert head == ["NAME", "AGE"]
     assert row[0] == "default"
 
@@ -121,3 +121,17 @@ def test_an_external_name_is_shown_as_kubectl_shows_it(capsys: pytest.CaptureFix
     named = obj("Service", "db", spec={"type": "ExternalName", "externalName": "db.example.com"})
     _, row = table(capsys, "svc", named)
     assert row[:5] == ["db", "ExternalName", "<none>", "db.example.com", "<none>"]
+
+
+def test_other_kinds_have_the_columns_of_kubectl(capsys: pytest.CaptureFixture[str]) -> None:
+    about = {"kind": "Service", "name": "web"}
+    told = obj("Event", "e", type="Warning", reason="Bad", message="so", involvedObject=about)
+    head, row = table(capsys, "events", told)
+    assert (head, row[1:]) == (
+        ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"],
+        ["Warning", "Bad", "service/web", "so"],
+    )
+    assert table(capsys, "servicecidr", obj("ServiceCIDR", "a", spec={"cidrs": ["10.96.0.0/12"]}))[1][:2] == [
+        "a",
+        "10.96.0.0/12",
+    ]
