@@ -52,6 +52,10 @@ def population() -> dict[str, str]:
 
 def tell(lesson: Lesson) -> None:
     """The whole lesson."""
+    from controller.api.errors import UsageError
+
+    if lesson.lab.config.dns == "none":
+        raise UsageError("--dns none: the pods of this lesson find each other by name")
     two_deployments(lesson)
     described(lesson)
     if not real():
