@@ -35,6 +35,7 @@ LESSONS = {
     "externalname": 15,
     "discovery": 30,
     "kube_proxy": 25,
+    "dns_failover": 20,
 }
 """With the number of checks each has at least."""
 BY_LAB = ("clusterip", "loadbalancer")
