@@ -19,7 +19,7 @@ from scenarios import catalogue
 WELCOME = """\
 podwire: Kubernetes Services, packet by packet.
 
-Lessons (each starts a cluster of its own and takes it away again)
+Lessons (begin with nodeport and clusterip; each starts a cluster of its own and takes it away again)
 {lessons}
 
 A lab that stays
