@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The kernel datapath, in a throw-away Debian 12 machine (QEMU), because not every kernel has the
-# openvswitch and netem modules. Not part of ./lab test: emulated, it takes three quarters of an hour.
+# openvswitch and netem modules. Not part of ./lab test: emulated, it takes more than an hour.
 #
 #   tests/vm.sh             all: build, start, install, test, compare, end; exit status 0 when all is well
 #   tests/vm.sh build       only the machine's image (once; a minute)
@@ -12,7 +12,8 @@
 # Environment: VM_DIR (${TMPDIR:-/tmp}/podwire-vm: image, key, results), VM_PORT (2222, on this machine's
 # loopback), VM_CPUS (2), VM_MEMORY (3072), VM_ACCEL (tcg,thread=multi; kvm where there is one), VM_VENV
 # (an environment of Debian 12 made by ./lab, copied first, so that pip adds only what it lacks: minutes less),
-# VM_TESTS (what the step net gives to ./lab test),
+# VM_TESTS (what the step net gives to ./lab test), VM_LESSONS (those of the step lessons), VM_FAMILIES (of the step
+# rows: ipv4 dual),
 # VM_PACKAGES (Debian packages in the image; the others come by ./lab setup; none: a fresh box).
 # The machine reaches the package registries, by their own names, as this one does; it is reached by none.
 set -euo pipefail
@@ -128,7 +129,7 @@ rows() { # every row's packets, hop by hop, over both datapaths, in both familie
 }
 
 net() { # the net tier, whose labs choose the kernel's datapath by themselves
-    tests=${VM_TESTS:-tests/net/test_packets.py tests/net/test_packets_dual.py tests/net/test_topology.py tests/net/test_private_ovs.py \
+    tests=${VM_TESTS:-tests/net/test_packets.py tests/net/test_packets_dual.py tests/net/test_dual_wires.py tests/net/test_topology.py tests/net/test_private_ovs.py \
 tests/net/test_netns.py tests/net/test_lab.py}
     vm "cd /vagrant && modprobe openvswitch && ./lab test -o timeout=1800 $tests"
 }
