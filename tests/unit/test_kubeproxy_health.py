@@ -200,7 +200,7 @@ class Served:
         self.health = healthy(*objects)
         self.health.apply("DELETED", node("node2"))
         self.ports: dict[tuple[str, int], int] = {}
-        self.opened = threading.Event()
+        self.opened = threading.Condition()
         self.failures = 0
         self.servers = HealthServers(self.health, self.listen, now=lambda: NOW)
         self.thread = threading.Thread(target=self.servers.run)
@@ -211,13 +211,19 @@ class Served:
             raise FileNotFoundError(f"/run/netns/{node}")
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
-        self.ports[node, port] = listener.getsockname()[1]
-        self.opened.set()
+        with self.opened:
+            self.ports[node, port] = listener.getsockname()[1]
+            self.opened.notify_all()
         return listener
 
+    def at(self, port: int) -> tuple[str, int]:
+        """Where to ask for it, once it is listened on."""
+        with self.opened:
+            assert self.opened.wait_for(lambda: ("node1", port) in self.ports, 5)
+        return "127.0.0.1", self.ports["node1", port]
+
     def ask(self, request: bytes, port: int = PORT) -> bytes:
-        assert self.opened.wait(5)
-        with socket.create_connection(("127.0.0.1", self.ports["node1", port]), timeout=5) as connection:
+        with socket.create_connection(self.at(port), timeout=5) as connection:
             for part in request.partition(b" "):
                 connection.sendall(part)
             return b"".join(iter(lambda: connection.recv(4096), b""))
@@ -245,14 +251,12 @@ def test_what_is_no_request_is_answered_too(served: Served) -> None:
 
 
 def test_a_silent_asker_keeps_nobody_waiting(served: Served) -> None:
-    assert served.opened.wait(5)
-    with socket.create_connection(("127.0.0.1", served.ports["node1", PORT])):
+    with socket.create_connection(served.at(PORT)):
         assert served.ask(b"GET /livez HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_new_health_check_node_port_is_listened_on(served: Served) -> None:
-    assert served.opened.wait(5)
-    served.opened.clear()
+    served.at(PORT)
     served.health.apply("ADDED", service())
     served.servers.sync()
     answer = served.ask(b"GET /healthz HTTP/1.1\r\n\r\n", CHECK)
@@ -261,9 +265,8 @@ def test_a_new_health_check_node_port_is_listened_on(served: Served) -> None:
 
 
 def test_a_listener_that_cannot_be_opened_is_tried_again(served: Served) -> None:
-    assert served.opened.wait(5)
+    served.at(PORT), served.at(METRICS_PORT)
     served.failures = 2
-    served.opened.clear()
     served.health.apply("ADDED", service())
     served.servers.sync()
     assert served.ask(b"GET /healthz HTTP/1.1\r\n\r\n", CHECK).startswith(b"HTTP/1.1 503 ")
