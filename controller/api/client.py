@@ -172,8 +172,8 @@ class Client:
 
     # -- the side channel
 
-    def progress(self, component: str, resource_version: int) -> None:
-        """Say that a component has wholly handled everything up to a resourceVersion.
+    def progress(self, component: str, resource_version: int) -> bool:
+        """Say that a component has wholly handled everything up to a resourceVersion; whether it was heard.
 
         A server that is down hears nothing and that is no error: it forgets all progress anyway, and
         an informer delivers a batch when it is back.
@@ -182,7 +182,8 @@ class Client:
         try:
             self._transport.request("POST", "/podwire/v1/progress", body=report, repeatable=True)
         except Unreachable:
-            pass
+            return False
+        return True
 
     def credentials(self, pods: Sequence[tuple[str, str]]) -> Sequence[Mapping[str, str]]:
         """For each (namespace, name) what the pod's service account gives it, by file name: token, ca.crt

@@ -6,6 +6,7 @@ restarted) is sent again once when repeating it is harmless.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import socket
@@ -19,6 +20,12 @@ from controller.api.errors import Unreachable
 from controller.api.status import error_of
 
 _REPEATABLE = ("GET", "PUT", "DELETE")
+_LED_NOWHERE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
+"""What the kernel says of a connection whose other end is gone (a timeout of ours has no number)."""
+
+
+class _Dead(OSError):
+    """A connection led nowhere."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -102,9 +109,9 @@ class Transport:
             kept.sock.settimeout(timeout)
             try:
                 return self._exchange(kept, method, url, data, headers)
-            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
-                # A kept connection that was closed before an answer. If the request may have been
-                # executed, only a repeatable one is sent again.
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError, _Dead) as error:
+                # A kept connection that was closed, or led nowhere any more, before an answer. If the
+                # request may have been executed, only a repeatable one is sent again.
                 again = repeatable or method in _REPEATABLE or isinstance(error, BrokenPipeError)
                 if not again:
                     raise Unreachable(f"the API server at {self.path} went away during {method}") from None
@@ -130,6 +137,11 @@ class Transport:
             connection.request(method, url, data, headers)
             response = connection.getresponse()
             payload = response.read()
+        except OSError as error:
+            connection.close()
+            if error.errno in _LED_NOWHERE:
+                raise _Dead(error.errno, error.strerror) from None
+            raise
         except BaseException:
             connection.close()
             raise

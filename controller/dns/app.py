@@ -34,6 +34,7 @@ from controller.dns.sockets import Listener, Page, Pages
 
 CONFIG = ("kube-system", "coredns")
 _KINDS = ("Service", "EndpointSlice", "Namespace", "ConfigMap")
+_REPORTS, _REPORT_AGAIN = 10, 0.5
 _PROGRAMMING = "coredns_kubernetes_dns_programming_duration_seconds"
 
 
@@ -257,11 +258,19 @@ async def _run(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     component = f"dns/{os.environ.get('HOSTNAME', socket.gethostname())}"
+
+    def report(version: int) -> None:
+        """Again for a while when it was not heard: no later batch may come to make up for it."""
+        for _ in range(_REPORTS):
+            if client.progress(component, version):
+                return
+            threading.Event().wait(_REPORT_AGAIN)
+
     app = App(
         client,
         own=own_addresses([os.environ.get("KUBERNETES_SERVICE_HOST", "10.96.0.1"), "fd00:10:96::1"]),
         address=arguments.address,
-        report=lambda version: client.progress(component, version),
+        report=report,
     )
     await app.start()
     app.failed.add_done_callback(lambda _: ended.set())
