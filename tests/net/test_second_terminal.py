@@ -14,6 +14,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,10 +91,13 @@ def test_what_a_lab_answers_has_every_field_that_typed_clients_require() -> None
 
 
 def test_kubectl_shows_and_follows_logs() -> None:
-    words = "/bin/sh", "-c", "echo first; echo second; sleep 0.4; echo third"
+    words = "/bin/sh", "-c", "echo first; echo second; until [ -e /tmp/go ]; do sleep 0.1; done; echo third"
     answer("kubectl", "run", "talks", "--image=busybox", "--restart=Never", "--command", "--", *words)
     answer("kubectl", "wait", "--for=condition=ContainersReady", "pod/talks", "--timeout=20s")
-    assert answer("kubectl", "logs", "-f", "talks").split() == ["first", "second", "third"]
+    with ThreadPoolExecutor(1) as beside:
+        followed = beside.submit(answer, "kubectl", "logs", "-f", "talks")
+        answer("kubectl", "exec", "talks", "--", "touch", "/tmp/go")
+        assert followed.result().split() == ["first", "second", "third"]
     assert answer("kubectl", "logs", "--tail=1", "talks") == "third\n"
     answer("kubectl", "delete", "pod", "talks", "--now")
     again = "/bin/sh", "-c", "echo $$; sleep 0.2; exit 1"
