@@ -105,7 +105,7 @@ def test_nothing_is_said_as_kubectl_says_it(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == "No resources found in default namespace.\n"
 
 
-def test_a_kind_that_kubectl_has_no_columns_for_shows_name_and_age(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_kind_without_columns_of_kubectls_shows_name_and_age(capsys: pytest.CaptureFixture[str]) -> None:
     head, row = table(capsys, "podtemplates", obj("PodTemplate", "default"))
     assert head == ["NAME", "AGE"]
     assert row[0] == "default"
