@@ -69,13 +69,14 @@ def test_a_case_that_hangs_is_ended(lab: Lab, monkeypatch: pytest.MonkeyPatch) -
     def hangs(kit: Kit) -> None:
         kit.until(lambda: False, "what never comes", timeout=60)
 
-    monkeypatch.setattr(runner, "CASE_SECONDS", 1)
-    result = attempt(lab, monkeypatch, hangs)
+    result = attempt(lab, monkeypatch, hangs, seconds=1)
     assert (result.outcome, result.reason) == ("failed", "did not end within 1 s")
 
 
-def attempt(lab: Lab, monkeypatch: pytest.MonkeyPatch, function: object) -> runner.Result:
+def attempt(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, function: object, seconds: int = runner.CASE_SECONDS
+) -> runner.Result:
     upstream = Upstream(group="test", name="a case", conformance=False)
     made = Case(group="test", name="a case", function=function)  # type: ignore[arg-type]
     monkeypatch.setitem(CASES, ("test", "a case"), made)
-    return runner.attempt(lab, upstream, 999)
+    return runner.attempt(lab, upstream, 999, seconds)
