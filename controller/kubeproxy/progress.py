@@ -16,7 +16,7 @@ LOG = logging.getLogger("kubeproxy")
 
 
 class SideChannel(Protocol):
-    def progress(self, component: str, resource_version: int) -> None: ...
+    def progress(self, component: str, resource_version: int) -> object: ...
 
 
 class Reporter:
