@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
@@ -179,9 +180,16 @@ class Connection(asyncio.Protocol):
             return
         self._transport.write(len(data).to_bytes(2, "big") + data)
         if self._transport.get_write_buffer_size() > _MAX_UNREAD:
-            self.abort()
+            self._reset()
         else:
             self._wait()
+
+    def _reset(self) -> None:
+        """Ends it with RST, so that the kernel keeps nothing for a client that does not read."""
+        assert self._transport is not None
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.abort()
 
     def eof_received(self) -> bool:
         return False
