@@ -27,7 +27,7 @@ from controller.api.errors import PodwireError, UserError
 from controller.api.incluster import InCluster
 from controller.api.objects import Obj
 from controller.dns.corefile import DEFAULT, Block, CorefileError, parse
-from controller.dns.index import Index, trigger_time
+from controller.dns.index import Index, Topic, trigger_time
 from controller.dns.metrics import Metrics
 from controller.dns.responder import Responder
 from controller.dns.sockets import Listener, Page, Pages
@@ -157,19 +157,19 @@ class App:
     def _apply(self, batch: Batch, done: threading.Event) -> None:
         try:
             first, config = self._first, self._text
-            changed = first
+            topics: set[Topic] = set()
             if first:  # perhaps of another informer, which tells of everything anew
                 self._first = self._moving = False
                 self.index = self.responder.index = Index()
             for type_, obj, _ in batch.events:
                 if obj["kind"] == "ConfigMap":
                     config = None if type_ == "DELETED" else (obj.get("data") or {}).get("Corefile", "")
-                elif self.index.apply(type_, obj):
-                    changed = True
+                elif changed := self.index.apply(type_, obj):
+                    topics |= changed
                     if obj["kind"] == "EndpointSlice" and self.responder.synced:
                         self._programmed(obj)
-            if changed:
-                self.responder.changed()
+            if first or topics:
+                self.responder.changed(None if first else topics)
             if first or config != self._text:
                 self._text = config
                 self._configure(DEFAULT if config is None else config)

@@ -1,7 +1,8 @@
 """The objects a DNS server answers from, kept by what is asked for: incremental, one object at a time.
 
-``apply`` takes watch events; the look-ups read. Objects come in any order (a slice before its Service).
-What is answered with them is ``records``'. Pure: no clock, no I/O.
+``apply`` takes watch events and says which topics they change; the look-ups of a ``Reading`` note which
+topics an answer depends on. Objects come in any order (a slice before its Service). What is answered with
+them is ``records``'. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ NO_PORT = -1
 """The port of a Service or endpoint that declares none: it has addresses and no SRV."""
 At = tuple[str, str]
 """Namespace and name of a Service."""
+Topic = tuple[object, ...]
+"""Something that is looked up: what it says is changed by ``apply`` only when that returns the topic."""
+_ZONES: Topic = ("zones",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,9 @@ class Endpoint:
 
 
 class Index:
-    """``modified`` counts the changes that can change an answer."""
+    """All objects, by what is looked up."""
 
     def __init__(self) -> None:
-        self.modified = 0
         self.namespaces: dict[str, Mapping[str, str]] = {}
         self.zones: set[str] = set()
         """Every topology zone an endpoint was ever in."""
@@ -77,33 +80,36 @@ class Index:
 
     # -- events
 
-    def apply(self, type: str, obj: Obj) -> bool:
-        """One event of a watch (ADDED, MODIFIED, DELETED); whether an answer may have changed."""
+    def apply(self, type: str, obj: Obj) -> frozenset[Topic]:
+        """One event of a watch (ADDED, MODIFIED, DELETED); the topics it changes, none when no answer can
+        be another one."""
         gone = type == "DELETED"
         match obj["kind"]:
             case "Service":
-                changed = self._service((namespace(obj), name(obj)), None if gone else service_of(obj))
+                return frozenset(
+                    self._service((namespace(obj), name(obj)), None if gone else service_of(obj))
+                )
             case "EndpointSlice":
-                changed = self._slice(obj, gone)
+                return frozenset(self._slice(obj, gone))
             case "Namespace":
-                changed = self._namespace(name(obj), None if gone else labels(obj))
+                return frozenset(self._namespace(name(obj), None if gone else labels(obj)))
             case "Pod":
-                changed = self._pod((namespace(obj), name(obj)), () if gone else pod_addresses(obj))
+                return frozenset(self._pod((namespace(obj), name(obj)), () if gone else pod_addresses(obj)))
             case kind:
                 raise AssertionError(f"no names come from a {kind}")
-        self.modified += changed
-        return changed
 
-    def _service(self, at: At, new: Service | None) -> bool:
+    def _service(self, at: At, new: Service | None) -> Iterator[Topic]:
         old = self._services.pop(at, None)
         if new is not None:
             self._services[at] = new
         if old == new:
-            return False
-        _move(self._by_address, at, old.addresses if old else (), new.addresses if new else ())
-        return True
+            return
+        before, after = old.addresses if old else (), new.addresses if new else ()
+        _move(self._by_address, at, before, after)
+        yield _about(at)
+        yield from map(_at, {*before, *after})
 
-    def _slice(self, obj: Obj, gone: bool) -> bool:
+    def _slice(self, obj: Obj, gone: bool) -> Iterator[Topic]:
         slice_at = (namespace(obj), name(obj))
         old_service = self._slice_service.pop(slice_at, None)
         service = labels(obj).get(SERVICE_LABEL)
@@ -113,14 +119,20 @@ class Index:
         if new_service:
             self._slice_service[slice_at] = new_service
             self._slices.setdefault(new_service, {})[slice_at[1]] = new
-            self.zones.update(endpoint.zone for endpoint in new if endpoint.zone)
         if (old_service, old) == (new_service, new):
-            return False
+            return
+        zones = {endpoint.zone for endpoint in new if endpoint.zone}
+        if not zones <= self.zones:
+            self.zones |= zones
+            yield _ZONES
+        before, after = [e.address for e in old], [e.address for e in new]
         if old_service:
-            _move(self._by_endpoint, (old_service, slice_at[1]), [e.address for e in old], ())
+            _move(self._by_endpoint, (old_service, slice_at[1]), before, ())
+            yield _about(old_service)
         if new_service:
-            _move(self._by_endpoint, (new_service, slice_at[1]), (), [e.address for e in new])
-        return True
+            _move(self._by_endpoint, (new_service, slice_at[1]), (), after)
+            yield _about(new_service)
+        yield from map(_at, {*before, *after})
 
     def _take(self, service: At, slice_name: str) -> tuple[Endpoint, ...]:
         held = self._slices[service]
@@ -129,54 +141,103 @@ class Index:
             del self._slices[service]
         return found
 
-    def _namespace(self, called: str, new: Mapping[str, str] | None) -> bool:
+    def _namespace(self, called: str, new: Mapping[str, str] | None) -> Iterator[Topic]:
         old = self.namespaces.pop(called, None)
         if new is not None:
             self.namespaces[called] = new
-        return old != new
+        if old != new:
+            yield ("namespace", called)
 
-    def _pod(self, at: At, new: tuple[Address, ...]) -> bool:
+    def _pod(self, at: At, new: tuple[Address, ...]) -> Iterator[Topic]:
         old = self._pod_addresses.pop(at, ())
         if new:
             self._pod_addresses[at] = new
-        if old == new:
-            return False
-        _move(self._pods, at, old, new)
-        return True
+        if old != new:
+            _move(self._pods, at, old, new)
+            yield from map(_at, {*old, *new})
 
     # -- look-ups
 
-    def service(self, namespace: str, name: str) -> Service | None:
-        return self._services.get((namespace, name))
+    def service(self, at: At) -> Service | None:
+        return self._services.get(at)
 
     def service_of(self, slice: Obj) -> Service | None:
         """The Service an EndpointSlice belongs to."""
         return self._services.get((namespace(slice), labels(slice).get(SERVICE_LABEL, "")))
 
-    def endpoints(self, namespace: str, name: str) -> Iterator[Endpoint]:
+    def endpoints(self, at: At) -> Iterator[Endpoint]:
         """Of all slices of a Service, in the slices' order by name."""
-        held = self._slices.get((namespace, name)) or {}
+        held = self._slices.get(at) or {}
         for slice_name in sorted(held):
             yield from held[slice_name]
 
-    def services_at(self, address: Address) -> list[Service]:
+    def owners(self, address: Address) -> list[At]:
         """Services that have the address as cluster IP, oldest knowledge first."""
-        return [self._services[at] for at in self._by_address.get(address, ())]
+        return list(self._by_address.get(address, ()))
 
-    def endpoints_at(self, address: Address) -> Iterator[tuple[Service, Endpoint]]:
-        """Every (Service, endpoint) with the address."""
-        for at, slice_name in sorted(self._by_endpoint.get(address, ())):
-            service = self._services.get(at)
-            if service is not None:
-                for endpoint in self._slices[at][slice_name]:
-                    if endpoint.address == address:
-                        yield service, endpoint
+    def slices_at(self, address: Address) -> list[tuple[At, list[Endpoint]]]:
+        """The endpoints with the address, by the Service (which need not be there) of each slice."""
+        return [
+            (at, [e for e in self._slices[at][slice_name] if e.address == address])
+            for at, slice_name in sorted(self._by_endpoint.get(address, ()))
+        ]
 
     def has_pod(self, address: Address, namespace: str) -> bool:
         return any(at[0] == namespace for at in self._pods.get(address, ()))
 
-    def services(self) -> Iterable[Service]:
-        return self._services.values()
+
+@dataclass(frozen=True)
+class Reading:
+    """An index as one answer reads it; ``topics`` is what the answer depends on."""
+
+    index: Index
+    topics: set[Topic] = field(default_factory=set)
+
+    def namespace(self, called: str) -> Mapping[str, str] | None:
+        """A namespace's labels, None when there is none."""
+        self.topics.add(("namespace", called))
+        return self.index.namespaces.get(called)
+
+    def zones(self) -> set[str]:
+        self.topics.add(_ZONES)
+        return self.index.zones
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        self.topics.add(_about((namespace, name)))
+        return self.index.service((namespace, name))
+
+    def endpoints(self, namespace: str, name: str) -> Iterator[Endpoint]:
+        self.topics.add(_about((namespace, name)))
+        return self.index.endpoints((namespace, name))
+
+    def services_at(self, address: Address) -> Iterator[Service]:
+        """Services that have the address as cluster IP, oldest knowledge first."""
+        self.topics.add(_at(address))
+        for at in self.index.owners(address):
+            if (service := self.service(*at)) is not None:
+                yield service
+
+    def endpoints_at(self, address: Address) -> Iterator[tuple[Service, Endpoint]]:
+        """Every (Service, endpoint) with the address."""
+        self.topics.add(_at(address))
+        for at, endpoints in self.index.slices_at(address):
+            if (service := self.service(*at)) is not None:
+                for endpoint in endpoints:
+                    yield service, endpoint
+
+    def has_pod(self, address: Address, namespace: str) -> bool:
+        self.topics.add(_at(address))
+        return self.index.has_pod(address, namespace)
+
+
+def _about(at: At) -> Topic:
+    """A Service and its endpoints."""
+    return ("service", *at)
+
+
+def _at(address: Address) -> Topic:
+    """Who has an address."""
+    return ("address", address)
 
 
 def _move(

@@ -7,12 +7,12 @@ target, reverse names of strangers) is said so and asked elsewhere. Messages and
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address
 from typing import NamedTuple
 
 from controller.api.objects import matches
-from controller.dns.index import NO_PORT, Endpoint, Index, Port, Service
+from controller.dns.index import NO_PORT, Endpoint, Index, Port, Reading, Service, Topic
 from controller.dns.names import (
     PIN,
     POD,
@@ -70,7 +70,8 @@ class Record(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """``follow``: a name outside the zones whose records (of the type asked) belong behind the answers.
-    ``fall_through``: no such name here, and the next plugin may know it."""
+    ``fall_through``: no such name here, and the next plugin may know it. ``topics``: what of the index it
+    depends on; but for the SOA's serial it stays as it is until one of them changes."""
 
     rcode: str = NOERROR
     answers: tuple[Record, ...] = ()
@@ -78,6 +79,7 @@ class Answer:
     extra: tuple[Record, ...] = ()
     follow: Name | None = None
     fall_through: bool = False
+    topics: frozenset[Topic] = frozenset()
 
 
 class Target(NamedTuple):
@@ -119,27 +121,29 @@ def answer(
     zone = zone_of(name, options)
     assert zone is not None, f"{name} lies in no zone of {options.zones}"
     zone = name[len(name) - len(zone) :]
-    view = _View(index, options, zone, own)
+    reading = Reading(index)
     try:
-        found = view.records(name, type)
+        found = _View(reading, options, zone, own).records(name, type)
     except NoSuchName:
         falls = options.fallthrough
         if falls is not None and (not falls or any(is_below(lower(name), z) for z in falls)):
-            return Answer(rcode=NXDOMAIN, fall_through=True)
-        rcode = NXDOMAIN if synced else SERVFAIL
-        return Answer(rcode=rcode, authority=(soa(zone, options, serial),))
-    if type == "SOA" and name == zone:
-        return Answer(answers=(soa(zone, options, serial),))
-    if not found.answers and found.follow is None:
-        return Answer(authority=(soa(zone, options, serial),))
-    return found
+            found = Answer(rcode=NXDOMAIN, fall_through=True)
+        else:
+            rcode = NXDOMAIN if synced else SERVFAIL
+            found = Answer(rcode=rcode, authority=(soa(zone, options, serial),))
+    else:
+        if type == "SOA" and name == zone:
+            found = Answer(answers=(soa(zone, options, serial),))
+        elif not found.answers and found.follow is None:
+            found = Answer(authority=(soa(zone, options, serial),))
+    return replace(found, topics=frozenset(reading.topics))
 
 
 @dataclass(frozen=True)
 class _View:
     """The objects as one zone shows them."""
 
-    index: Index
+    index: Reading
     options: Options
     zone: Name
     own: Sequence[Address]
@@ -189,7 +193,7 @@ class _View:
         return []
 
     def _exposes(self, namespace: str) -> bool:
-        labels = self.index.namespaces.get(namespace)
+        labels = self.index.namespace(namespace)
         if labels is None:
             return False
         chosen = self.options.namespaces
@@ -235,7 +239,7 @@ class _View:
                 for port in endpoint.ports
                 if _fits(request, port)
             ]
-        if not made and not (request.spread == PIN and request.zone in self.index.zones):
+        if not made and not (request.spread == PIN and request.zone in self.index.zones()):
             raise NoSuchName
         return made
 
@@ -247,7 +251,7 @@ class _View:
         """``pin`` keeps to the zone, ``prefer`` goes to all when it is empty; only known zones count."""
         if not request.spread:
             return endpoints
-        if request.zone not in {zone.lower() for zone in self.index.zones}:
+        if request.zone not in {zone.lower() for zone in self.index.zones()}:
             raise NoSuchName
         near = [endpoint for endpoint in endpoints if endpoint.zone.lower() == request.zone]
         return near or (endpoints if request.spread == PREFER else [])

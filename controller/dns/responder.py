@@ -10,17 +10,18 @@ import random
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 from math import factorial
 
 from controller.dns import wire
 from controller.dns.corefile import Block, Cache, Forward
 from controller.dns.forward import NoUpstream, TooMany, Upstream
-from controller.dns.index import Index
+from controller.dns.index import Index, Reading, Topic
+from controller.dns.kept import Kept, Ready
 from controller.dns.metrics import Metrics
 from controller.dns.names import Address, Name, is_below, lower, text_of
-from controller.dns.records import NOERROR, Answer, Record, answer, zone_of
+from controller.dns.records import Answer, Record, answer, zone_of
 from controller.dns.wire import Patched, Query
 
 Response = bytes | None
@@ -28,16 +29,6 @@ _KEPT = 10_000
 _MAX_DEPTH = 8
 _ORDERS = 6
 """So many orders of one set of addresses are kept ready."""
-
-
-@dataclass
-class _Ready:
-    """Responses to one question, without their ids, in several orders; ``wanted`` of them in the end."""
-
-    responses: list[bytes] = field(default_factory=list)
-    wanted: int = 1
-    zone: str = "."
-    rcode: str = NOERROR
 
 
 @dataclass(frozen=True)
@@ -49,6 +40,10 @@ class Asked:
     peer: tuple[str, int] = ("", 0)
     depth: int = 0
     """How many names led here."""
+
+
+_Key = tuple[int, bool, bytes]
+"""Port, whether by TCP, and the packet without its id: what a response depends on, beside the index."""
 
 
 class Responder:
@@ -68,8 +63,8 @@ class Responder:
         self.synced = False
         self._own, self._clock, self._say = set(own), clock, say
         self.own: list[Address] = []
-        self._ready: dict[tuple[int, bool, bytes], _Ready] = {}
-        self._kept: dict[tuple[int, bool, bytes], tuple[float, Patched]] = {}
+        self._ready = Kept[_Key](_KEPT)
+        self._kept: dict[_Key, tuple[float, Patched]] = {}
         self.configure(blocks)
         self.changed()
 
@@ -82,16 +77,17 @@ class Responder:
         self._kept.clear()
         self._ready.clear()
 
-    def changed(self) -> None:
-        """The index has changed: nothing that was answered from it holds any more."""
-        self._ready.clear()
+    def changed(self, topics: Collection[Topic] | None = None) -> None:
+        """These topics of the index say something else now (None: the index is another one): what was
+        answered from them holds no more."""
         self._serial = int(self._clock())
-        found = {address: None for own in self._own for address in self._services_of(own)}
+        was, reading = self.own, Reading(self.index)
+        found = {a: None for own in self._own for a in _services_of(reading, ip_address(own))}
         self.own = list(found) or [ip_address(own) for own in self._own]
-
-    def _services_of(self, own: str) -> list[Address]:
-        """The cluster IPs by which clients know a server with this address."""
-        return [a for service, _ in self.index.endpoints_at(ip_address(own)) for a in service.addresses]
+        if topics is None or self.own != was:
+            self._ready.clear()
+        else:
+            self._ready.forget(topics)
 
     # -- one packet
 
@@ -101,7 +97,8 @@ class Responder:
         key = asked.port, asked.tcp, data[2:]
         ready = self._ready.get(key)
         if ready is not None and len(ready.responses) >= ready.wanted:
-            found = ready.responses[0] if ready.wanted == 1 else random.choice(ready.responses)
+            responses = ready.at(self._serial)
+            found = responses[0] if ready.wanted == 1 else random.choice(responses)
             self._count(data, found, asked, ready.zone, began)
             return data[:2] + found
         try:
@@ -113,9 +110,7 @@ class Responder:
         except Exception as error:
             return self._panic(query, error)
 
-    def _plugins(
-        self, query: Query, asked: Asked, key: tuple[int, bool, bytes], began: float
-    ) -> Response | Awaitable[Response]:
+    def _plugins(self, query: Query, asked: Asked, key: _Key, began: float) -> Response | Awaitable[Response]:
         low = lower(query.name)
         block, zone = self._block(low, asked.port)
         if block is None or not query.internet or query.wants_transfer:
@@ -169,7 +164,7 @@ class Responder:
         zone: Name,
         asked: Asked,
         size: int,
-        key: tuple[int, bool, bytes],
+        key: _Key,
         began: float,
     ) -> bytes:
         order: list[int] | None = None
@@ -181,11 +176,18 @@ class Responder:
                 wanted = min(_ORDERS, factorial(min(addresses, 4)))
         response = wire.write(query, found, size=size, order=order)
         if self.synced and not block.log:
-            if len(self._ready) >= _KEPT:
-                self._ready.clear()
-            ready = self._ready.setdefault(key, _Ready(wanted=wanted, zone=text_of(zone)))
-            ready.responses.append(response[2:])
+            self._remember(key, response, found.topics, zone, wanted)
         return self._done(query, response, block, zone, asked, began)
+
+    def _remember(
+        self, key: _Key, response: bytes, topics: frozenset[Topic], zone: Name, wanted: int
+    ) -> None:
+        ready = self._ready.get(key)
+        if ready is None:
+            at = max(0, wire.serial_at(response) - 2)
+            ready = Ready(topics=topics, zone=text_of(zone), wanted=wanted, serial=self._serial, serial_at=at)
+            self._ready.put(key, ready)
+        ready.responses.append(response[2:])
 
     # -- other servers
 
@@ -197,7 +199,7 @@ class Responder:
         zone: Name,
         asked: Asked,
         size: int,
-        key: tuple[int, bool, bytes],
+        key: _Key,
         began: float,
     ) -> Response:
         try:
@@ -213,7 +215,7 @@ class Responder:
             return self._panic(query, error)
         return self._done(query, response, block, zone, asked, began)
 
-    def _keep(self, low: Name, response: bytes, cache: Cache, key: tuple[int, bool, bytes]) -> None:
+    def _keep(self, low: Name, response: bytes, cache: Cache, key: _Key) -> None:
         denied = wire.rcode_of(response) != 0 or response[6:8] == b"\0\0"
         disabled, most = (cache.no_denial, cache.denial) if denied else (cache.no_success, cache.success)
         patched = Patched(response, most=most, least=5)
@@ -292,6 +294,11 @@ _SERVERS: dict[int, tuple[tuple[str, str], ...]] = {}
 
 def _server(port: int) -> tuple[tuple[str, str], ...]:
     return _SERVERS.setdefault(port, (("server", f"dns://:{port}"),))
+
+
+def _services_of(reading: Reading, own: Address) -> list[Address]:
+    """The cluster IPs by which clients know a server with this address."""
+    return [address for service, _ in reading.endpoints_at(own) for address in service.addresses]
 
 
 def _forward_of(block: Block, low: Name) -> Forward | None:

@@ -7,7 +7,7 @@ id and less TTL. What is answered is ``records``'; nothing here knows of zones o
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,6 +189,14 @@ def is_truncated(response: bytes) -> bool:
     return bool(response[2] & 2)
 
 
+def serial_at(response: bytes) -> int:
+    """Where the serial of the SOA in a response of ours stands; 0 when there is none."""
+    for kind, _, _, end in _records(response):
+        if kind == dns.rdatatype.SOA:
+            return end - 20  # serial and four times
+    return 0
+
+
 class Patched:
     """A response kept for other askers of the same question; ``lifetime`` in seconds, 0: not to be kept.
 
@@ -205,23 +213,18 @@ class Patched:
             self.lifetime = min(max(lifetime, least), most)
 
     def _walk(self) -> int | None:
-        data = self._response
-        _, _, questions, answers, authorities, additional = struct.unpack_from("!6H", data)
-        at, found = 12, None
+        answers = int.from_bytes(self._response[6:8], "big")
+        found: int | None = None
         try:
-            for _ in range(questions):
-                at = _skip_name(data, at) + 4
-            for number in range(answers + authorities + additional):
-                at = _skip_name(data, at)
-                kind, _, ttl, length = struct.unpack_from("!HHIH", data, at)
-                if kind != 41:  # OPT has flags there
-                    self._ttls.append((at + 4, ttl))
-                    if number < answers:
-                        found = ttl if found is None else min(found, ttl)
-                    elif kind == 6 and answers == 0:
-                        minimum = struct.unpack_from("!I", data, at + 10 + length - 4)[0]
-                        found = min(ttl, minimum)
-                at += 10 + length
+            for number, (kind, at, ttl, end) in enumerate(_records(self._response)):
+                if kind == dns.rdatatype.OPT:
+                    continue  # has flags there
+                self._ttls.append((at, ttl))
+                if number < answers:
+                    found = ttl if found is None else min(found, ttl)
+                elif kind == dns.rdatatype.SOA and answers == 0:
+                    minimum = struct.unpack_from("!I", self._response, end - 4)[0]
+                    found = min(ttl, minimum)
         except (struct.error, IndexError):
             return None
         return found
@@ -233,6 +236,19 @@ class Patched:
         for at, ttl in self._ttls:
             struct.pack_into("!I", made, at, max(0, min(ttl, self.lifetime) - age))
         return bytes(made)
+
+
+def _records(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Of each record of a message: its type, where its TTL stands, the TTL, where it ends."""
+    _, _, questions, answers, authorities, additional = struct.unpack_from("!6H", data)
+    at = 12
+    for _ in range(questions):
+        at = _skip_name(data, at) + 4
+    for _ in range(answers + authorities + additional):
+        at = _skip_name(data, at)
+        kind, _, ttl, length = struct.unpack_from("!HHIH", data, at)
+        yield kind, at + 4, ttl, at + 10 + length
+        at += 10 + length
 
 
 def _skip_name(data: bytes, at: int) -> int:

@@ -196,5 +196,5 @@ def test_lived_through_any_order_of_events_equals_fresh() -> None:
 def test_a_change_that_changes_no_answer_is_told_from_one_that_does() -> None:
     index = index_of(OBJECTS)
     touched = {**OBJECTS[2], "metadata": {**OBJECTS[2]["metadata"], "annotations": {"a": "b"}}}
-    assert index.apply("MODIFIED", touched) is False
-    assert index.apply("DELETED", OBJECTS[2]) is True
+    assert not index.apply("MODIFIED", touched)
+    assert index.apply("DELETED", OBJECTS[2])
