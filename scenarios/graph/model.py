@@ -1,0 +1,133 @@
+"""The graph as values: workloads, Services, what is outside, and edges with the reason of each.
+
+Nothing here reads an object (``build``) or draws one (``show``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+Id = str
+"""``Deployment shop/cart``, ``Service shop/cart``, ``outside api.example.com``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """A Service's port."""
+
+    number: int
+    name: str = ""
+    protocol: str = "TCP"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """Whatever makes pods, and an Ingress, which sends somebody else's."""
+
+    kind: str
+    namespace: str
+    name: str
+    replicas: int | None = None
+    images: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> Id:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """``backends`` are the workloads whose pods it selects; ``outside`` is an ExternalName's host."""
+
+    namespace: str
+    name: str
+    type: str = "ClusterIP"
+    headless: bool = False
+    ports: tuple[Port, ...] = ()
+    backends: tuple[Id, ...] = ()
+    outside: str = ""
+
+    @property
+    def id(self) -> Id:
+        return f"Service {self.namespace}/{self.name}"
+
+    def port(self, number: int) -> Port | None:
+        return next((port for port in self.ports if port.number == number), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """Where an address is written: ``origin`` is empty for a variable with a plain value, else
+    ``ConfigMap NAME``, ``Secret NAME``, ``args``, ``command``, ``rules``. ``said`` is host or host:port."""
+
+    container: str
+    name: str
+    origin: str = ""
+    said: str
+
+    @property
+    def text(self) -> str:
+        """``CART_ADDR (ConfigMap shop)``."""
+        return " ".join(filter(None, (self.name, f"({self.origin})" if self.origin else "")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """``source`` would talk to ``target`` (a Service or somebody outside) on ``port`` (None: not said).
+    ``host`` is the name as written."""
+
+    source: Id
+    target: Id
+    host: str
+    port: int | None = None
+    port_name: str = ""
+    protocol: str = "TCP"
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """What does not fit together: ``kind`` is ``port``, ``unknown``, ``missing`` or ``selector``."""
+
+    kind: str
+    about: Id
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """All of it, in a fixed order: by namespace and name, edges by source and then as they are written."""
+
+    workloads: tuple[Workload, ...] = ()
+    services: tuple[Service, ...] = ()
+    outside: tuple[str, ...] = ()
+    edges: tuple[Edge, ...] = ()
+    warnings: tuple[Doubt, ...] = ()
+    namespaces: frozenset[str] = field(default=frozenset())
+
+    def from_(self, id: Id) -> list[Edge]:
+        return [edge for edge in self.edges if edge.source == id]
+
+    def in_front_of(self, id: Id) -> list[Service]:
+        """The Services that lead to a workload."""
+        return [service for service in self.services if id in service.backends]
+
+    def service(self, id: Id) -> Service | None:
+        return next((service for service in self.services if service.id == id), None)
+
+    def workload(self, id: Id) -> Workload | None:
+        return next((workload for workload in self.workloads if workload.id == id), None)
+
+
+def merged(edges: Iterable[Edge]) -> tuple[Edge, ...]:
+    """One edge for each (source, target, port), with all of its reasons."""
+    found: dict[tuple[Id, Id, int | None], Edge] = {}
+    for edge in edges:
+        at = (edge.source, edge.target, edge.port)
+        if at in found:
+            reasons = tuple(dict.fromkeys((*found[at].reasons, *edge.reasons)))
+            found[at] = Edge(**{**vars(found[at]), "reasons": reasons})
+        else:
+            found[at] = edge
+    return tuple(found.values())
