@@ -26,6 +26,7 @@ A lab that stays
   ./lab up [MANIFEST ...]       start a cluster, apply manifests (-d: in the background)
   ./lab ps                      the labs that run
   ./lab down                    end one
+  ./lab mirror --kubeconfig F   one that follows a real cluster, read-only
 
 In a running lab, from a second terminal
   ./lab kubectl ...             kubectl with the lab's kubeconfig (--lab NAME first, if several run)
@@ -176,6 +177,7 @@ def _commands() -> dict[str, Parser]:
     return {
         "list": _parser("list", "List the lessons, one line each.", "  ./lab list"),
         "up": _up(),
+        "mirror": _mirror(),
         "down": _with_lab(
             _parser("down", "End a lab; nothing of it stays.", "  ./lab down\n  ./lab down --lab a")
         ),
@@ -233,6 +235,36 @@ def _up() -> Parser:
         help="the router is a cloud's load balancer (without: <pending>, until ./lab tunnel)",
     )
     parser.add_argument("--config", metavar="FILE", help="a cluster described in YAML")
+    cluster_options(parser)
+    return parser
+
+
+def _mirror() -> Parser:
+    parser = _parser(
+        "mirror",
+        "A lab that follows a real cluster: lists and watches its Services, EndpointSlices, Pods and Nodes, "
+        "and plays them on the wire, with an echo stand-in for each container. The cluster is only read "
+        "(list, watch); Secrets and ConfigMaps are never asked for, and of a pod neither environment nor "
+        "command, arguments or volumes are kept. kube-system is not played: a lab has its own.",
+        """\
+  ./lab mirror --kubeconfig ~/.kube/config
+  ./lab mirror --kubeconfig ~/.kube/config --context staging -n shop -n shop-db
+  ./lab mirror --kubeconfig F -d               in the background; its lines go to /run/podwire/NAME/log.txt
+  ./lab mirror --kubeconfig F --once           as it is now, without what comes later
+  ./lab kubectl get pods -A                    meanwhile, as in every lab""",
+    )
+    parser.add_argument("--kubeconfig", metavar="FILE", required=True, help="how to reach the cluster")
+    parser.add_argument("--context", metavar="NAME", help="one of the file's contexts (its current one)")
+    parser.add_argument(
+        "-n", "--namespace", action="append", metavar="NS", help="only this one; may be repeated (all)"
+    )
+    parser.add_argument("--once", action="store_true", help="do not follow what changes later")
+    parser.add_argument(
+        "--max-pods", type=_count, default=1000, metavar="N", help="refuse a cluster with more (1000)"
+    )
+    parser.add_argument("-d", "--detach", action="store_true", help="in the background, once it is ready")
+    parser.add_argument("--lab", "--name", metavar="NAME", help="what to call the lab (podwire)")
+    parser.add_argument("--clients", type=_count, metavar="N", help="hosts in the outside world (1)")
     cluster_options(parser)
     return parser
 

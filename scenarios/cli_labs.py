@@ -53,6 +53,12 @@ def _up(options: argparse.Namespace) -> int:
     sandbox.enter(lambda: _stay(config, options.manifests, access), name=options.lab, detach=options.detach)
 
 
+def _mirror(options: argparse.Namespace) -> int:
+    from scenarios import cli_mirror
+
+    return cli_mirror.run(options)
+
+
 def _stay(config: Any, files: list[str], access: kubeconfig.Access) -> int:
     """In the sandbox: boot, apply, say how to reach it, and remain until told to end."""
     from topo import sandbox
@@ -163,6 +169,7 @@ def require_pod(word: str, known: Mapping[str, Any]) -> None:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
     "up": _up,
+    "mirror": _mirror,
     "ps": _ps,
     "status": _ps,
     "down": _down,
