@@ -6,6 +6,7 @@ carries a meaning that the text does not carry too.
 
 from __future__ import annotations
 
+import re
 from typing import IO, Any
 
 from rich.console import Console
@@ -17,7 +18,8 @@ from rich.text import Text as Words
 
 from scenarios.result import Check, Command, Event, Flows, Packets, PacketStory, Result, Step, Table, Text
 
-_OUTPUT_LINES = 12
+_OUTPUT_LINES = 16
+_COLUMNS = re.compile(r"\S {3,}\S+.*\S {3,}\S")
 _COLOURS = {"DNAT": "yellow", "SNAT": "magenta", "un-DNAT": "yellow", "un-SNAT": "magenta"}
 
 
@@ -91,7 +93,11 @@ class Narrator:
             lines if len(lines) <= _OUTPUT_LINES else [*lines[: _OUTPUT_LINES - 1], f"… {len(lines)} lines"]
         )
         for line in shown:
-            self._paragraph(4, Words(line))
+            if _COLUMNS.search(line):  # of a table: read along columns, so cut and not wrapped
+                room = self.console.width - 4
+                self._fit(Words("    " + (line if len(line) <= room else line[: room - 1] + "…")))
+            else:
+                self._paragraph(4, Words(line))
         if event.status:
             self.console.print(f"    (exit status {event.status})", style="dim")
 

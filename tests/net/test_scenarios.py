@@ -36,6 +36,7 @@ LESSONS = {
     "discovery": 30,
     "kube_proxy": 25,
     "dns_failover": 20,
+    "kubectl_tour": 40,
 }
 """With the number of checks each has at least."""
 BY_LAB = ("clusterip", "loadbalancer")
