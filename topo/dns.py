@@ -6,11 +6,12 @@ A lab does not wait for its DNS: it comes up beside everything else, and who nee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from controller.api.client import Client
 from controller.api.errors import MachineError, NotSettled
-from controller.api.objects import Obj, is_deleting, is_ready, key
+from controller.api.objects import Obj, is_deleting, is_ready
 from topo.addons import COREDNS
 from topo.images.coredns import BINARY, coredns_program
 
@@ -39,29 +40,54 @@ def _reports(pod: Obj) -> bool:
     return not is_deleting(pod) and not any(image.partition(":")[0] == BINARY for image in images)
 
 
-def wait_ready(client: Client, timeout: float) -> None:
+def wait_ready(client: Client, timeout: float, *, clock: Callable[[], float] = time.monotonic) -> None:
     """Until one of the pods is ready; NotSettled says how they are when none is in time."""
+    end = clock() + timeout
+    while not _ready_by(client, end - clock()):
+        if clock() >= end:
+            raise NotSettled(f"the cluster's DNS is not ready after {timeout:g} s: {_how(client)}")
+
+
+def _ready_by(client: Client, seconds: float) -> bool:
+    """One list, and one watch for so long, or as long as the server keeps it up."""
     pods, version = client.list("Pod", NAMESPACE, labels=SELECTOR)
-    held = {key(pod): pod for pod in pods}
     if any(is_ready(pod) and not is_deleting(pod) for pod in pods):
-        return
+        return True
+    if seconds <= 0:
+        return False
     stream = client.watch(
         "Pod",
         NAMESPACE,
         resource_version=version,
         labels=SELECTOR,
-        timeoutSeconds=str(max(1, round(timeout))),
+        timeoutSeconds=str(max(1, round(seconds))),
     )
     try:
         for line in stream:
             pod = line["object"]
-            if line["type"] == "DELETED":
-                held.pop(key(pod), None)
-            else:
-                held[key(pod)] = pod
+            if line["type"] == "ERROR":
+                return False  # too old: list again
             if line["type"] != "DELETED" and is_ready(pod) and not is_deleting(pod):
-                return
+                return True
     finally:
         stream.close()
-    states = ", ".join(f"{at.name}: {(pod.get('status') or {}).get('phase')}" for at, pod in held.items())
-    raise NotSettled(f"the cluster's DNS is not ready after {timeout:g} s: {states or 'it has no pod'}")
+    return False
+
+
+def _how(client: Client) -> str:
+    """Each pod's state in a line, with what was last said of it."""
+    pods, _ = client.list("Pod", NAMESPACE, labels=SELECTOR)
+    events, _ = client.list("Event", NAMESPACE)
+    return ", ".join(_state(pod, events) for pod in pods) or "it has no pod"
+
+
+def _state(pod: Obj, events: Sequence[Obj]) -> str:
+    name, status = pod["metadata"]["name"], pod.get("status") or {}
+    words = [str(status.get("phase")), f"on {pod['spec'].get('nodeName') or 'no node'}"]
+    for one in status.get("containerStatuses") or ():
+        words += [str(state.get("reason") or word) for word, state in (one.get("state") or {}).items()]
+    said = [e for e in events if (e.get("involvedObject") or {}).get("name") == name]
+    if said:
+        last = max(said, key=lambda event: int(event["metadata"]["resourceVersion"]))
+        words.append(f"last event {last.get('reason')}: {last.get('message')}")
+    return f"{name}: {'; '.join(words)}"
