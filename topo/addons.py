@@ -43,6 +43,27 @@ IMAGE = "registry.k8s.io/coredns/coredns:v1.12.0"
 _LABELS = {"k8s-app": "kube-dns"}
 COREDNS = ("kube-system", "coredns")
 """Namespace and name of the ServiceAccount, ConfigMap and Deployment."""
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+_AFFINITY = {
+    "nodeAffinity": {
+        _PREFERRED: [
+            {"weight": 1, "preference": {"matchExpressions": [{"key": CONTROL_PLANE, "operator": "Exists"}]}}
+        ]
+    },
+    "podAntiAffinity": {
+        _PREFERRED: [
+            {
+                "weight": 100,
+                "podAffinityTerm": {
+                    "labelSelector": {
+                        "matchExpressions": [{"key": "k8s-app", "operator": "In", "values": ["kube-dns"]}]
+                    },
+                    "topologyKey": "kubernetes.io/hostname",
+                },
+            }
+        ]
+    },
+}
 
 
 def cluster_dns(which: str) -> Iterator[Obj]:
@@ -61,8 +82,9 @@ def _object(version: str, kind: str) -> Obj:
 
 
 def _deployment(image: str) -> Obj:
-    """One pod, on the control plane's node. It asks the API server for its ConfigMap, since pods have no
-    volumes here, and is asked every second until it has started, so that names are there soon."""
+    """One pod, and as kubeadm has it a second one elsewhere; the first on the control plane's node, so that
+    every lab has it in the same place. It asks the API server for its ConfigMap, since pods have no volumes
+    here, and is asked every second until it has started, so that names are there soon."""
     container: Obj = {
         "name": "coredns",
         "image": image,
@@ -99,7 +121,12 @@ def _deployment(image: str) -> Obj:
             "spec": {
                 "serviceAccountName": "coredns",
                 "dnsPolicy": "Default",
-                "nodeSelector": {CONTROL_PLANE: ""},
+                "nodeSelector": {"kubernetes.io/os": "linux"},
+                "tolerations": [
+                    {"key": "CriticalAddonsOnly", "operator": "Exists"},
+                    {"key": CONTROL_PLANE, "effect": "NoSchedule"},
+                ],
+                "affinity": _AFFINITY,
                 "containers": [container],
             },
         },

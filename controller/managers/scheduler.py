@@ -1,9 +1,9 @@
 """Pending pods -> nodes. One pod a pass; the next pass sees what this one chose.
 
 Filters are Kubernetes' (selector, affinity, taints, cordon, host ports, number of pods), with its
-words when nothing fits. The score is one rule, chosen so that a lesson can rely on it: the node with
-the fewest pods of the same controller, then the fewest pods, then the first by name. Resources are
-shown in this lab, not enforced.
+words when nothing fits. The score is one rule, chosen so that a lesson can rely on it: the node that the
+pod's preferred affinities weigh highest, then the one with the fewest pods of the same controller, then
+the fewest pods, then the first by name. Resources are shown in this lab, not enforced.
 """
 
 from __future__ import annotations
@@ -43,11 +43,10 @@ def reconcile(view: View, ref: Ref) -> list[Change]:
         return _unschedulable(view, pod, len(nodes), refused)
     group = spread_group(pod)
 
-    def load(node: Mapping[str, Any]) -> tuple[int, int]:
+    def load(node: Mapping[str, Any]) -> tuple[int, int, int]:
         name = objects.name(node)
-        return len(view.index("Pod", "node and owner", f"{name}/{group}")), len(
-            view.index("Pod", "node", name)
-        )
+        same, all_ = view.index("Pod", "node and owner", f"{name}/{group}"), view.index("Pod", "node", name)
+        return -_preference(view, pod, node), len(same), len(all_)
 
     chosen = objects.name(min(fitting, key=load))
     message = f"Successfully assigned {ref.namespace}/{ref.name} to {chosen}"
@@ -150,12 +149,51 @@ def selected(pod: Obj, node: Obj) -> bool:
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     if required is None:
         return True
-    fields = {"metadata.name": objects.name(node)}
-    return any(
-        (term.get("matchExpressions") or term.get("matchFields"))
+    return any(_meets(term, node) for term in required.get("nodeSelectorTerms") or ())
+
+
+def _meets(term: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
+    """Whether a node is what a term of a node affinity asks for; an empty term asks for none."""
+    labels, fields = objects.labels(node), {"metadata.name": objects.name(node)}
+    return (
+        bool(term.get("matchExpressions") or term.get("matchFields"))
         and all(_holds(rule, labels) for rule in term.get("matchExpressions") or ())
         and all(_holds(rule, fields) for rule in term.get("matchFields") or ())
-        for term in required.get("nodeSelectorTerms") or ()
+    )
+
+
+def _preference(view: View, pod: Obj, node: Mapping[str, Any]) -> int:
+    """What preferredDuringSchedulingIgnoredDuringExecution weighs for a node: its own labels, and the pods
+    of the pod's namespace that are near it, for (podAffinity) and against it (podAntiAffinity)."""
+    affinity = pod["spec"].get("affinity") or {}
+    found = 0
+    for wish in _preferred(affinity, "nodeAffinity"):
+        found += wish["weight"] * _meets(wish["preference"], node)
+    for word, sign in (("podAffinity", 1), ("podAntiAffinity", -1)):
+        for wish in _preferred(affinity, word):
+            found += sign * wish["weight"] * _near(view, pod, node, wish["podAffinityTerm"])
+    return found
+
+
+def _preferred(affinity: Mapping[str, Any], word: str) -> list[Mapping[str, Any]]:
+    return (affinity.get(word) or {}).get("preferredDuringSchedulingIgnoredDuringExecution") or []
+
+
+def _near(view: View, pod: Obj, node: Mapping[str, Any], term: Mapping[str, Any]) -> int:
+    """How many pods that a term selects run where the node's topologyKey has the same value."""
+    place, selector = objects.labels(node).get(term["topologyKey"]), term.get("labelSelector")
+    if place is None or selector is None:
+        return 0
+    names = (
+        objects.name(other)
+        for other in view.list("Node")
+        if objects.labels(other).get(term["topologyKey"]) == place
+    )
+    return sum(
+        objects.namespace(other) == objects.namespace(pod)
+        and objects.matches(selector, objects.labels(other))
+        for name in names
+        for other in view.index("Pod", "node", name)
     )
 
 

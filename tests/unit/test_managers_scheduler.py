@@ -39,6 +39,55 @@ def test_ties_go_to_the_first_node_by_number_not_by_spelling() -> None:
     assert placed(cluster) == "node2"
 
 
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+
+
+def near_web(key: str = "kubernetes.io/hostname") -> Obj:
+    return {"topologyKey": key, "labelSelector": {"matchLabels": {"app": "web"}}}
+
+
+def prefers(label: str, weight: int = 1) -> Obj:
+    rule = {"key": label, "operator": "Exists"}
+    return {PREFERRED: [{"weight": weight, "preference": {"matchExpressions": [rule]}}]}
+
+
+def wishes(word: str, term: Obj) -> Obj:
+    return {word: {PREFERRED: [{"weight": 100, "podAffinityTerm": term}]}}
+
+
+def labelled(name: str, **labels: str) -> Obj:
+    return node(name, {"metadata": {"labels": {"kubernetes.io/hostname": name, **labels}}})
+
+
+def test_a_preferred_node_wins_over_an_emptier_one_and_is_not_required() -> None:
+    affinity = {"spec": {"affinity": {"nodeAffinity": prefers("fast")}}}
+    busy = [pod(f"old-{n}", {**FRESH, "spec": {"nodeName": "node2"}}) for n in range(2)]
+    cluster = Cluster(nodes=0).apply(labelled("node1"), labelled("node2", fast=""), *busy)
+    assert placed(cluster.apply(pod("web-0", {**FRESH, **affinity}))) == "node2"
+    assert placed(place(affinity, labelled("node1"))) == "node1"
+
+
+def test_the_first_pod_goes_where_it_prefers_and_the_next_away_from_it() -> None:
+    affinity = {"nodeAffinity": prefers("fast"), **wishes("podAntiAffinity", near_web())}
+    cluster = Cluster(nodes=0).apply(labelled("node1"), labelled("node2", fast=""), labelled("node3"))
+    for name in ("web-0", "web-1", "web-2"):
+        made = {**FRESH, "metadata": {"uid": None, "labels": {"app": "web"}}, "spec": {"affinity": affinity}}
+        cluster.apply(pod(name, made))
+    assert [placed(cluster, f"web-{n}") for n in range(3)] == ["node2", "node1", "node3"]
+
+
+@pytest.mark.parametrize(("word", "expected"), [("podAffinity", "node3"), ("podAntiAffinity", "node1")])
+def test_near_means_the_same_value_of_the_topology_key(word: str, expected: str) -> None:
+    zones = {"node1": "a", "node2": "b", "node3": "b"}
+    nodes = [labelled(name, zone=zone) for name, zone in zones.items()]
+    cluster = Cluster(nodes=0).apply(*nodes)
+    for app, name in (("other", "node1"), ("web", "node2")):
+        there = {"metadata": {"uid": None, "labels": {"app": app}}, "spec": {"nodeName": name}}
+        cluster.apply(pod(app, there))
+    cluster.apply(pod("web-0", {**FRESH, "spec": {"affinity": wishes(word, near_web("zone"))}}))
+    assert placed(cluster) == expected
+
+
 def test_a_bound_pod_says_that_it_is_scheduled() -> None:
     cluster = place({}, node())
     condition = objects.condition(cluster.get("Pod", "web-0"), "PodScheduled") or {}
