@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from controller.api.errors import PodwireError, UsageError
-from scenarios import catalogue
+from scenarios import catalogue, cli_graph
 
 WELCOME = """\
 podwire: Kubernetes Services, packet by packet.
@@ -37,6 +37,7 @@ In a running lab, from a second terminal
   ./lab tunnel                  reach ClusterIPs from the client, as by `minikube tunnel`
   ./lab flows NODE              the OpenFlow rules of a node, and which object each is there for
   ./lab capture [LINK ...]      record packets as pcapng
+  ./lab graph [FILE ...]        who would talk to whom (of files: without a lab); --try tries it
   ./lab shell                   your shell with KUBECONFIG set (--inside: among the lab's namespaces)
 
 The house
@@ -197,6 +198,7 @@ def _commands() -> dict[str, Parser]:
         "flows": _flows(),
         "url": _url(),
         "capture": _capture(),
+        "graph": _with_lab(cli_graph.add_options(_parser("graph", cli_graph.ABOUT, cli_graph.EXAMPLES))),
         "get": _get(),
         "tunnel": _with_lab(
             _parser(

@@ -1,4 +1,4 @@
-"""Commands in a running lab: ``get``, ``exec``, ``ssh``, ``flows``, ``url``, ``capture``, ``tunnel``.
+"""Commands in a running lab: ``get``, ``exec``, ``ssh``, ``flows``, ``url``, ``capture``, ``graph`` ...
 
 Each runs itself once more inside the lab's sandbox, where the API's socket, the namespaces and the
 switches are at hand. They are users like any other: nothing here reaches into the lab's process.
@@ -151,6 +151,26 @@ def _capture_outside(options: argparse.Namespace) -> int:
 
 
 @_inside
+def _graph(options: argparse.Namespace) -> int:
+    from scenarios import cli_graph
+
+    return cli_graph.of_lab(client(), options)
+
+
+def _graph_outside(options: argparse.Namespace) -> int:
+    """Of files it needs no lab; of a lab the output file is opened here, where the user is."""
+    from scenarios import cli_graph
+
+    cli_graph.check(options)
+    if options.files:
+        return cli_graph.of_files(options)
+    if options.out and options.fd is None and not inside.here(options.lab):
+        options.fd = cli_graph.open_output(options.out)
+        options.argv = [*options.argv, "--fd", str(options.fd)]
+    return _graph(options)
+
+
+@_inside
 def _tunnel(options: argparse.Namespace) -> int:
     from scenarios import cli_tunnel
     from topo import sandbox
@@ -165,5 +185,6 @@ COMMANDS: dict[str, _Command] = {
     "url": _url_outside,
     "flows": _flows,
     "capture": _capture_outside,
+    "graph": _graph_outside,
     "tunnel": _tunnel,
 }

@@ -54,7 +54,6 @@ def build(objects: Iterable[Obj]) -> Graph:
         outside=tuple(sorted(word.removeprefix("outside ") for word in outside)),
         edges=edges,
         warnings=tuple(dict.fromkeys(builder.doubts)),
-        namespaces=names.namespaces,
     )
 
 

@@ -5,8 +5,8 @@ Nothing here reads an object (``build``) or draws one (``show``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 Id = str
 """``Deployment shop/cart``, ``Service shop/cart``, ``outside api.example.com``."""
@@ -87,6 +87,29 @@ class Edge:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What came of an edge in a running lab: ``ok``, ``refused``, ``NXDOMAIN``, ``not tried: ...``.
+    ``name_ms`` is what the name took, ``ms`` the connection."""
+
+    outcome: str
+    pod: str = ""
+    address: str = ""
+    port: int | None = None
+    name_ms: float | None = None
+    ms: float | None = None
+    failed: bool = False
+
+    @property
+    def text(self) -> str:
+        """``ok  10.96.47.11:7070 from cart-0, 1.2 ms (name 0.8 ms)``."""
+        at = f"{self.address}:{self.port}" if self.address and self.port else self.address
+        where = " ".join(filter(None, (at, f"from {self.pod}" if self.name_ms is not None else "")))
+        times = [] if self.ms is None else [f"{self.ms:.1f} ms"]
+        times += [] if self.name_ms is None else [f"name {self.name_ms:.1f} ms"]
+        return ", ".join(filter(None, (self.outcome, where, *times)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doubt:
     """What does not fit together: ``kind`` is ``port``, ``unknown``, ``missing`` or ``selector``."""
 
@@ -104,7 +127,6 @@ class Graph:
     outside: tuple[str, ...] = ()
     edges: tuple[Edge, ...] = ()
     warnings: tuple[Doubt, ...] = ()
-    namespaces: frozenset[str] = field(default=frozenset())
 
     def from_(self, id: Id) -> list[Edge]:
         return [edge for edge in self.edges if edge.source == id]
@@ -118,6 +140,24 @@ class Graph:
 
     def workload(self, id: Id) -> Workload | None:
         return next((workload for workload in self.workloads if workload.id == id), None)
+
+
+def within(graph: Graph, keep: Callable[[str], bool]) -> Graph:
+    """The graph of some namespaces: their workloads and Services, and whatever those lead to."""
+    workloads = tuple(one for one in graph.workloads if keep(one.namespace))
+    kept = {one.id for one in workloads}
+    edges = tuple(edge for edge in graph.edges if edge.source in kept)
+    reached = {edge.target for edge in edges}
+    services = tuple(one for one in graph.services if keep(one.namespace) or one.id in reached)
+    ends = reached | {f"outside {one.outside}" for one in services}
+    more = {backend for one in services for backend in one.backends}
+    return Graph(
+        workloads=tuple(one for one in graph.workloads if one.id in kept | more),
+        services=services,
+        outside=tuple(host for host in graph.outside if f"outside {host}" in ends),
+        edges=edges,
+        warnings=tuple(d for d in graph.warnings if d.about in kept | {s.id for s in services}),
+    )
 
 
 def merged(edges: Iterable[Edge]) -> tuple[Edge, ...]:
