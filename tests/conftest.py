@@ -14,6 +14,7 @@ from typing import NoReturn
 import hypothesis
 import pytest
 
+from controller.api.errors import MachineError
 from tests import clients_kit
 from tests.unit.kubectl_kit import oldest
 from topo import linux, sandbox
@@ -53,11 +54,17 @@ def _meets_net(argument: str, config: pytest.Config) -> bool:
 
 def _fetch_clients(config: pytest.Config) -> None:
     """The clients that some tests of that tier bring along: there is no network inside."""
-    for word, fetch in (("test_kubectl_streams.py", oldest), ("test_python_clients.py", clients_kit.python)):
+    wanted = (
+        ("test_kubectl_streams.py", oldest),
+        ("test_kubectl_targets.py", oldest),
+        ("test_python_clients.py", clients_kit.python),
+        ("test_python_in_a_pod.py", clients_kit.python),
+    )
+    for word, fetch in wanted:
         if any(_NET.joinpath(word).is_relative_to(_path(argument, config)) for argument in config.args):
             try:
                 fetch()
-            except (OSError, subprocess.SubprocessError) as error:
+            except (OSError, subprocess.SubprocessError, MachineError) as error:
                 print(f"tests/net/{word} will fail: {error}", file=sys.stderr)
 
 

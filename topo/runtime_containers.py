@@ -138,16 +138,14 @@ class Containers:
             if running.image.module:
                 running.program = importlib.import_module(running.image.module).program(container)
             box = self._box(running)
-            argv, env = (
-                (running.program.argv, running.program.env) if running.program else (container.argv, {})
-            )
+            argv = running.program.argv if running.program else container.argv
             if argv:
                 with _output(container) as out, open(os.devnull, "rb") as null:
                     fds = (null.fileno(), out, out)
                     if container.stdin or container.tty:
                         running.input = Input(tty=container.tty, log=container.log, user=container.user)
                         fds = running.input.fds(out)
-                    process = self._process(running, argv, fds, env=env, tty=container.tty)
+                    process = self._process(running, argv, fds, tty=container.tty)
                     running.main = self._forker.spawn(box, process)
                 self._children[running.main] = lambda code: self._ended(running, code, "")
                 if running.input:
@@ -188,9 +186,10 @@ class Containers:
         tty: bool = False,
     ) -> Process:
         container = running.container
+        image = running.program.env if running.program else {}
         return Process(
             argv=argv,
-            env={**container.env, **(env or {})},
+            env={**container.env, **image, **(env or {})},
             fds=fds,
             uid=container.user,
             capabilities=tuple(CAPABILITIES[name] for name in running.image.capabilities),

@@ -85,11 +85,13 @@ class Image:
     stand_in: bool = False
     capabilities: Mapping[str, str] = field(default_factory=dict)
     entrypoints: tuple[str, ...] = ()
+    takes_command: bool = False
+    """The module's program is the manifest's own command, in a place that the module makes."""
 
     @property
     def runs_command(self) -> bool:
-        """Whether a manifest's ``command`` is run; an image with a module has a program of its own."""
-        return not self.light and not self.module
+        """Whether a manifest's ``command`` is run; as a rule a module is a program of its own."""
+        return not self.light and (not self.module or self.takes_command)
 
 
 @dataclass(frozen=True, kw_only=True)

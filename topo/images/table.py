@@ -23,6 +23,7 @@ RAW_SHELL = Image(
     light=False,
     capabilities={"NET_RAW": "scapy and packet captures need raw sockets"},
 )
+PYTHON = Image(name="python", module="topo.images.python", light=False, takes_command=True)
 REAL_BACKEND = Image(name="flask", module="topo.images.demo", light=False)
 REAL_FRONTEND = Image(name="streamlit", module="topo.images.demo", light=False)
 ECHO = Image(name="echo", module="topo.images.echo", stand_in=True)
@@ -52,6 +53,8 @@ IMAGES: tuple[tuple[str, Image], ...] = (
     ("curl", SHELL),
     ("radial/busyboxplus", SHELL),
     ("yauritux/busybox-curl", SHELL),
+    ("python", PYTHON),
+    ("*/python", PYTHON),
 )
 REAL: tuple[tuple[str, Image], ...] = (
     ("seblum/mlops-public:backend-flask*", REAL_BACKEND),
