@@ -22,6 +22,7 @@ from topo.kubelet_logs import turn_log
 from topo.kubelet_machine import Machine
 from topo.kubelet_prober import Prober
 from topo.kubelet_spec import Place, container_of, image_id, named_ports, pod_message, remarks
+from topo.kubelet_stand_in import excused
 from topo.kubelet_status import OWN_CONDITIONS, ContainerRecord, pod_status, restarts, status_patch
 from topo.kubelet_stop import before_stop
 from topo.plan import in_family
@@ -246,6 +247,11 @@ class PodWorker:
 
     def _ended(self, record: ContainerRecord, code: int, message: str, *, reason: str = "") -> None:
         self._stop_probing(record)
+        why = excused(record.spec, code) if record.init and not record.sidecar and code else ""
+        if why:
+            text = f"init container {record.name} failed ({code}), and counts as done: {why}"
+            self._event(text, "InitContainerIgnored", type="Warning")
+            code, reason = 0, ""
         record.end(code, message, self._machine.now())
         if reason:
             record.state["terminated"]["reason"] = reason

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from topo.kubelet_stand_in import unasked
 from topo.kubelet_status import ContainerRecord
 from topo.probes import Probe, Target, watch
 
@@ -46,7 +47,7 @@ class Prober:
 
     def _probe(self, kind: str) -> Probe | None:
         probe = Probe.of(kind, self._record.spec)
-        return None if probe is None or "grpc" in probe.handler else probe
+        return None if unasked(self._record.spec, kind) else probe
 
     def _watch(self, probe: Probe, passed: Callable[[], None], failed: Callable[[], None]) -> None:
         def trouble(text: str) -> None:

@@ -11,6 +11,7 @@ from topo.images.image import Container, Port
 from topo.images.table import find, stand_in_message
 from topo.kubelet_env import Lookup, environment, expand
 from topo.kubelet_files import files, hostname
+from topo.kubelet_stand_in import more_ports, unasked
 
 NOBODY = 65534
 
@@ -61,7 +62,8 @@ def container_of(
         "status.hostIP": place.node_address,
         "status.hostIPs": ",".join(place.node_addresses),
     }
-    env = environment(pod, spec, services, fields=fields, lookup=lookup)
+    around = list(services)
+    env = environment(pod, spec, around, fields=fields, lookup=lookup)
     name = hostname(pod, place.node)
     command = [expand(word, env) for word in spec.get("command") or []]
     args = [expand(word, env) for word in spec.get("args") or []]
@@ -85,7 +87,7 @@ def container_of(
             machine_resolv_conf=place.machine_resolv_conf,
             credentials=place.credentials,
         ),
-        ports=tuple(ports_of(spec)),
+        ports=_ports(pod, spec, around),
         user=user_of(pod, spec),
         workdir=spec.get("workingDir") or "/",
         stdin=bool(spec.get("stdin")),
@@ -94,6 +96,14 @@ def container_of(
         if place.logs
         else "",
     )
+
+
+def _ports(pod: Obj, spec: Obj, services: Iterable[Obj]) -> tuple[Port, ...]:
+    """The containerPorts; a stand-in's others behind them."""
+    made = {(port.number, port.protocol): port for port in ports_of(spec)}
+    for port in more_ports(pod, spec, services):
+        made.setdefault((port.number, port.protocol), port)
+    return tuple(made.values())
 
 
 def ports_of(spec: Obj) -> Iterable[Port]:
@@ -149,11 +159,10 @@ def remarks(pod: Obj, spec: Obj) -> Iterable[Remark]:
             message=f"container {spec['name']}: podwire mounts no volumes; left out: {', '.join(mounts)}",
         )
     for kind in ("startup", "liveness", "readiness"):
-        if "grpc" in (spec.get(f"{kind}Probe") or {}):
-            yield Remark(
-                reason="ProbeIgnored",
-                message=f"container {spec['name']}: podwire asks no gRPC {kind} probe; it counts as passed",
-            )
+        why = unasked(spec, kind)
+        if why:
+            message = f"container {spec['name']}: {why}; it counts as passed"
+            yield Remark(reason="ProbeIgnored", message=message)
     wanted = (spec.get("securityContext") or {}).get("runAsUser")
     if wanted == 0 or (spec.get("securityContext") or {}).get("privileged"):
         yield Remark(
