@@ -37,7 +37,7 @@ from controller.kubeproxy.services import (
     service_ports,
     slice_service,
 )
-from controller.kubeproxy.stale import Stale, outdated, ways
+from controller.kubeproxy.stale import Stale, outdated, serving, ways
 from controller.kubeproxy.topology import categorize
 
 Obj = dict[str, Any]
@@ -288,7 +288,7 @@ class Proxier:
                         endpoints = (chosen.cluster, chosen.local)[here]
                         one = Scheduled(port.scheduler, endpoints, after_choice(port))
                         self._scheduled.setdefault(key, {})[number] = one
-                self._set_ways(port.name, ways(port, chosen.all, node))
+                self._set_ways(port.name, ways(port, {*chosen.all, *serving(found.values())}, node))
                 protocol, family = port.name.protocol, node.family.name
                 self._use(
                     port.name,

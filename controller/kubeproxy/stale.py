@@ -7,7 +7,7 @@ Pure values; ``openflow.flush`` encodes them, ``switch`` sends them after the fl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from controller.kubeproxy.fields import FAMILIES
@@ -23,6 +23,12 @@ class Stale(NamedTuple):
     port: int
     endpoint: Address | None = None
     endpoint_port: int = 0
+
+
+def serving(endpoints: Iterable[Endpoint]) -> Iterator[Endpoint]:
+    """Whose connections stay, chosen or not: one that ends may answer what it was asked, as with TCP.
+    Neither traffic policy nor nearness count, as in upstream's CleanStaleEntries."""
+    return (endpoint for endpoint in endpoints if endpoint.serving)
 
 
 def ways(port: ServicePort, endpoints: Iterable[Endpoint], node: Node) -> frozenset[Stale]:

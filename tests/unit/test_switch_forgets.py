@@ -34,6 +34,23 @@ def test_connections_to_an_endpoint_that_is_gone_are_forgotten_after_its_flows_a
     assert bench.versions == [1, 2, 3]
 
 
+def test_what_was_asked_of_an_endpoint_that_ends_it_may_answer_until_it_serves_no_more():
+    bench = Bench().settled()
+    port = port_object(53, 5353, protocol="UDP")
+    bench.switch.apply("ADDED", service_object("dns", "10.96.0.10", port), 0.0)
+    other, flushes = endpoint_object("10.244.2.2"), []
+    for one in (
+        endpoint_object("10.244.1.2"),
+        endpoint_object("10.244.1.2", ready=False, serving=True, terminating=True),
+        endpoint_object("10.244.1.2", ready=False, serving=False, terminating=True),
+    ):
+        bench.switch.apply("MODIFIED", slice_object("dns", [port], [one, other]), 0.0)
+        bench.switch.work(0.0)
+        bench.answer()
+        flushes.append(bench.wire.flushes)
+    assert flushes == [0, 0, 1]
+
+
 def test_connections_are_forgotten_once_more_for_what_the_datapath_still_had_cached():
     bench = Bench().settled()
     for obj in dns("10.96.0.10", "10.244.2.2"):
