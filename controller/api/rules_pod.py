@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from controller.api import rules_metadata as rules
@@ -39,11 +39,12 @@ def _fixed(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     return left
 
 
-def pod_spec(spec: Mapping[str, Any], field: str) -> Iterator[FieldError]:
+def pod_spec(spec: Mapping[str, Any], field: str, claims: Iterable[Any] = ()) -> Iterator[FieldError]:
+    """``claims``: volumes that are there beside the spec's own."""
     containers = spec.get("containers") or []
     if not containers:
         yield FieldError(f"{field}.containers", REQUIRED)
-    volumes = {volume.get("name") for volume in spec.get("volumes") or ()}
+    volumes = {*claims, *(volume.get("name") for volume in spec.get("volumes") or ())}
     for word in ("containers", "initContainers"):
         for index, container in enumerate(spec.get(word) or ()):
             host = bool(spec.get("hostNetwork"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from controller.api import rules_metadata as rules
@@ -104,14 +104,16 @@ def _replicated(spec: Mapping[str, Any], old: Obj | None, word: str) -> Iterator
     if selector and not broken and not matches(selector, metadata.get("labels")):
         text = "`selector` does not match template `labels`"
         yield FieldError("spec.template.metadata.labels", INVALID, text, metadata.get("labels") or {})
-    yield from _template(template)
+    claims = [(claim.get("metadata") or {}).get("name") for claim in spec.get("volumeClaimTemplates") or ()]
+    yield from _template(template, claims)
     if old is not None and selector != old["spec"].get("selector"):
         yield FieldError("spec.selector", INVALID, "field is immutable", selector)
 
 
-def _template(template: Mapping[str, Any]) -> Iterator[FieldError]:
+def _template(template: Mapping[str, Any], claims: Iterable[Any] = ()) -> Iterator[FieldError]:
+    """``claims``: names of volumes that a StatefulSet's claim templates add."""
     yield from rules.template_metadata(template.get("metadata") or {}, "spec.template.metadata")
-    yield from pod_spec(template.get("spec") or {}, "spec.template.spec")
+    yield from pod_spec(template.get("spec") or {}, "spec.template.spec", claims)
     restart = (template.get("spec") or {}).get("restartPolicy")
     if restart not in (None, "Always"):
         yield unsupported("spec.template.spec.restartPolicy", restart, ("Always",))

@@ -119,8 +119,18 @@ def _create(view: View, found: Obj, ordinal: int, start: int) -> list[Change]:
     pod["metadata"]["labels"] |= {POD_NAME: name, POD_INDEX: str(ordinal), HASH: template_hash}
     identity = {"hostname": name, "subdomain": found["spec"].get("serviceName") or ""}
     pod["spec"] = {**pod["spec"], **{word: text for word, text in identity.items() if text}}
+    claims = found["spec"].get("volumeClaimTemplates") or ()
+    if claims:
+        pod["spec"]["volumes"] = _volumes(pod, [claim["metadata"]["name"] for claim in claims])
     text = f"create Pod {name} in StatefulSet {objects.name(found)} successful"
     return [Create(pod), _record(found, "SuccessfulCreate", text)]
+
+
+def _volumes(pod: Obj, claims: list[str]) -> list[Obj]:
+    """A claim of the pod's own for each template; it wins over a volume of the same name."""
+    named = [{"claimName": f"{claim}-{objects.name(pod)}"} for claim in claims]
+    made = [{"name": c, "persistentVolumeClaim": n} for c, n in zip(claims, named, strict=True)]
+    return [*made, *(v for v in pod["spec"].get("volumes") or () if v["name"] not in claims)]
 
 
 def _delete(found: Obj, pod: Obj) -> list[Change]:

@@ -84,6 +84,22 @@ def test_parallel_waits_for_nobody() -> None:
     assert cluster.names("Pod") == ["web-0", "web-1", "web-2"]
 
 
+def test_a_claim_template_is_a_volume_of_each_pod_under_its_own_name() -> None:
+    mounts = {
+        "containers": [{"name": "main", "image": "a", "volumeMounts": [{"name": "data", "mountPath": "/d"}]}]
+    }
+    claim = {
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    spec = {"volumeClaimTemplates": [claim], "template": {"spec": mounts}}
+    cluster = Cluster().apply(stateful_set({"spec": spec}))
+    (volume,) = [v for v in cluster.get("Pod", "web-0")["spec"]["volumes"] if v["name"] == "data"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "data-web-0"}
+    with pytest.raises(Invalid, match='Not found: "data"'):
+        Cluster().apply(stateful_set({"spec": {"template": {"spec": mounts}}}))
+
+
 def test_a_stateful_set_shrinks_from_the_highest_ordinal_one_at_a_time() -> None:
     cluster = Cluster().apply(stateful_set()).roll()
     cluster.patch("StatefulSet", "web", {"spec": {"replicas": 1}})
