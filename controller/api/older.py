@@ -14,6 +14,8 @@ from controller.api.objects import Obj
 
 _SLICES = "/apis/discovery.k8s.io/v1beta1/"
 _AUTOSCALING = "/apis/autoscaling/v1/"
+AUTOSCALE = "kubectl-autoscale"
+"""The field manager of ``kubectl autoscale``; a manifest's autoscaler is stored, with a warning."""
 NO_AUTOSCALER = (
     "nothing in this lab measures CPU or memory, so no HorizontalPodAutoscaler could act: "
     "use kubectl scale --replicas=N instead"

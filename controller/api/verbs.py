@@ -114,7 +114,7 @@ def _on_collection(registry: Registry, call: Call, target: Target) -> Answer:
     if call.method == "POST":
         told = Told(call)
         obj = _object(call, kind)
-        if kind.kind == "HorizontalPodAutoscaler":
+        if kind.kind == "HorizontalPodAutoscaler" and call.manager == older.AUTOSCALE:
             raise older.refused_autoscaler()
         made = registry.create(
             obj, namespace=target.namespace or None, dry_run=dry_run(call.query), unknown=told,
@@ -158,8 +158,6 @@ def _apply(registry: Registry, call: Call, target: Target) -> Answer:
         message = ('PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: '
                    "is required for apply patch")  # fmt: skip
         raise Invalid(message, status_of(422, "Invalid", message))
-    if target.kind.kind == "HorizontalPodAutoscaler":
-        raise older.refused_autoscaler()
     obj = _named(_object(call, target.kind), target)
     made, created = registry.apply(
         obj,
