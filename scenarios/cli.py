@@ -30,7 +30,7 @@ A lab that stays
 
 In a running lab, from a second terminal
   ./lab kubectl ...             kubectl with the lab's kubeconfig (--lab NAME first, if several run)
-  ./lab get KIND [NAME]         what the API server holds
+  ./lab get KIND [NAME]         what the API server holds (-A, -w, -o wide, ...)
   ./lab exec POD -- COMMAND     run a command in a pod (or node, or client)
   ./lab ssh NODE                a shell on a node
   ./lab url SERVICE             where a NodePort answers (--local: for your own browser)
@@ -128,16 +128,16 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[:at], argv[at + 1 :]
 
 
-def cluster_options(parser: argparse.ArgumentParser) -> None:
-    """The options that choose a cluster, common to ``up`` and every lesson."""
-    parser.add_argument("--nodes", type=_count, metavar="N", help="how many nodes (3)")
+def cluster_options(parser: argparse.ArgumentParser, nodes: str = "3", family: str = "ipv4") -> None:
+    """The options that choose a cluster, common to ``up`` and every lesson, with what is chosen without."""
+    parser.add_argument("--nodes", type=_count, metavar="N", help=f"how many nodes ({nodes})")
     parser.add_argument(
         "--datapath",
         choices=("auto", "kernel", "user"),
         help="Open vSwitch's datapath (auto: kernel if there)",
     )
     parser.add_argument(
-        "--ip-family", choices=("ipv4", "dual"), help="dual: IPv6 beside IPv4, everywhere (ipv4)"
+        "--ip-family", choices=("ipv4", "dual"), help=f"dual: IPv6 beside IPv4, everywhere ({family})"
     )
     parser.add_argument(
         "--dns",
@@ -267,7 +267,7 @@ def _mirror() -> Parser:
     parser.add_argument("-d", "--detach", action="store_true", help="in the background, once it is ready")
     parser.add_argument("--lab", "--name", metavar="NAME", help="what to call the lab (podwire)")
     parser.add_argument("--clients", type=_count, metavar="N", help="hosts in the outside world (1)")
-    cluster_options(parser)
+    cluster_options(parser, nodes="as many as the cluster has", family="as its Services have")
     return parser
 
 
@@ -360,12 +360,22 @@ def _get() -> Parser:
     parser = _parser(
         "get",
         "What the API server of a running lab holds.",
-        "  ./lab get pods\n  ./lab get svc frontend-node -o yaml\n  ./lab get endpointslices -n kube-system",
+        "  ./lab get pods\n  ./lab get svc,endpoints -A\n  ./lab get svc frontend-node -o yaml\n"
+        "  ./lab get pods -l app=frontend -w",
     )
-    parser.add_argument("kind", metavar="KIND", help="pods, svc, deploy, nodes, endpoints, ...")
-    parser.add_argument("name", nargs="?", metavar="NAME")
+    parser.add_argument(
+        "what",
+        nargs="+",
+        metavar="WHAT",
+        help="a kind or several (pods, svc,endpoints, all), then names if some are meant; or TYPE/NAME ...",
+    )
     parser.add_argument("-n", "--namespace", default="default")
-    parser.add_argument("-o", "--output", choices=("table", "yaml", "json"), default="table")
+    parser.add_argument("-A", "--all-namespaces", action="store_true")
+    parser.add_argument("-l", "--selector", metavar="LABELS", default="", help="app=frontend")
+    parser.add_argument("-w", "--watch", action="store_true", help="go on with every change, until Ctrl-C")
+    parser.add_argument(
+        "-o", "--output", choices=("table", "wide", "name", "yaml", "json"), default="table"
+    )
     return _with_lab(parser)
 
 

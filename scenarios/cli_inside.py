@@ -45,8 +45,9 @@ def client() -> Any:
 @_inside
 def _get(options: argparse.Namespace) -> int:
     from scenarios import cli_get
+    from topo import sandbox
 
-    return cli_get.get(client(), options)
+    return cli_get.get(sandbox.run_dir() / "api.sock", options)
 
 
 @_inside

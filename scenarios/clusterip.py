@@ -259,7 +259,7 @@ def address(lesson: Lesson, service: str = "backendflask") -> str:
 
 def endpoints(lesson: Lesson, service: str) -> list[str]:
     """``address:port`` of the Service's endpoints, as the Endpoints object names them."""
-    from scenarios.cli_get import endpoint_addresses
+    from scenarios.objects import endpoint_addresses
 
     return sorted(endpoint_addresses(lesson.lab.client.get("Endpoints", service)))
 

@@ -127,8 +127,7 @@ def neighbours(lesson: Lesson) -> None:
 
 def what_a_service_asks_for(lesson: Lesson) -> None:
     from scenarios.asking import ask
-    from scenarios.cli_get import endpoint_addresses
-    from scenarios.objects import service
+    from scenarios.objects import endpoint_addresses, service
 
     with lesson.step("What a Service asks for: ipFamilyPolicy and ipFamilies"):
         lesson.say(

@@ -224,7 +224,7 @@ def get(lesson: Lesson, name: str) -> Any:
 
 def where(lesson: Lesson, way: Way) -> tuple[str, int]:
     """Address and port by which a way asks."""
-    from scenarios.cli_get import external_ip
+    from controller.api.cells import external_ip
     from scenarios.objects import node_port
 
     service = get(lesson, way.service)

@@ -310,7 +310,7 @@ def get(lesson: Lesson) -> Any:
 
 def external(lesson: Lesson) -> str:
     """The EXTERNAL-IP column of ``kubectl get service``."""
-    from scenarios.cli_get import external_ip
+    from controller.api.cells import external_ip
 
     return external_ip(get(lesson))
 

@@ -288,7 +288,7 @@ def answers(node: Node, command: list[str]) -> bool:
 
 
 def external(lesson: Lesson) -> str:
-    from scenarios.cli_get import external_ip
+    from controller.api.cells import external_ip
 
     return external_ip(lesson.lab.client.get("Service", "frontend-lb"))
 

@@ -212,7 +212,7 @@ def load_balancer_too(lesson: Lesson) -> None:
             "frontend-lb stays <pending>, as in minikube without a tunnel. It has a ClusterIP and a NodePort "
             "all the same."
         )
-        from scenarios.cli_get import external_ip
+        from controller.api.cells import external_ip
 
         service = lesson.lab.client.get("Service", "frontend-lb")
         lesson.check("its external address is pending", expected="<pending>", seen=external_ip(service))
@@ -274,7 +274,7 @@ def empty_nodes(lesson: Lesson) -> list[str]:
 
 def endpoints(lesson: Lesson, service: str) -> list[str]:
     """``address:port`` of the Service's ready endpoints, as its EndpointSlices name them."""
-    from scenarios.cli_get import endpoint_addresses
+    from scenarios.objects import endpoint_addresses
 
     slices = lesson.lab.client.list(
         "EndpointSlice", "default", labels=f"kubernetes.io/service-name={service}"

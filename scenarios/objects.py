@@ -65,3 +65,21 @@ def service(
 def node_port(service: Obj, protocol: str = "TCP") -> int:
     """The node port it was given."""
     return int(next(p["nodePort"] for p in service["spec"]["ports"] if p["protocol"] == protocol))
+
+
+def endpoint_addresses(obj: Obj) -> list[str]:
+    """``address:port`` of every ready endpoint of an Endpoints object or an EndpointSlice."""
+    if obj["kind"] == "Endpoints":
+        subsets = obj.get("subsets") or ()
+        pairs = [
+            (a["ip"], p["port"])
+            for s in subsets
+            for a in s.get("addresses") or ()
+            for p in s.get("ports") or ()
+        ]
+    else:
+        ready = [
+            e for e in obj.get("endpoints") or () if (e.get("conditions") or {}).get("ready") is not False
+        ]
+        pairs = [(a, p["port"]) for e in ready for a in e["addresses"] for p in obj.get("ports") or ()]
+    return [f"[{address}]:{port}" if ":" in address else f"{address}:{port}" for address, port in pairs]
