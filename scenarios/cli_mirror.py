@@ -13,6 +13,8 @@ import pwd
 import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,8 @@ from scenarios import inside, kubeconfig
 def run(options: argparse.Namespace) -> int:
     from scenarios.cli_labs import cluster_config
     from topo import sandbox
-    from topo.mirror import Line, Wish
+    from topo.mirror import Line
+    from topo.mirror_follow import Wish
 
     sandbox.need_root()
     wish = Wish(
@@ -43,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     line.tell(**asdict(wish))
     found = _expect(line, "nodes")
     config = replace(config, nodes=found["nodes"], ip_family=options.ip_family or found["ip_family"])
-    say(f"{options.kubeconfig}: {found['text']}")
+    say(f"{options.kubeconfig}: {found['text']} to play")
     access = kubeconfig.Access()
     sandbox.enter(lambda: _stay(config, access, line), name=options.lab, detach=options.detach)
 
@@ -81,17 +84,27 @@ def _stay(config: Any, access: kubeconfig.Access, line: Any) -> int:
     say(f"podwire mirror: {unstarted.facts()}")
     with unstarted as lab:
         path = access.publish(sandbox.name(), sandbox.run_dir() / PKI)
-        line.tell(lab=path)
+        with suppress(BrokenPipeError):  # then it has said why
+            line.tell(lab=path)
         try:
             playing = _expect(line, "playing")["playing"]
             lab.settle()
             say(f"playing:\n{playing}")
             say(_how_to_reach(sandbox.name(), path))
             sandbox.ready()
-            _expect(line, "end")
+            _show(line)
         except KeyboardInterrupt:
             say("ending the lab; the cluster that it followed was only read")
     return 0
+
+
+def _show(line: Any) -> None:
+    """What the reader says, for ever: a lab outlives the cluster that it followed."""
+    try:
+        _expect(line, "end")
+    except errors.PodwireError as error:
+        say(f"! {error}\n! nothing is followed any more; the lab stays as it is until Ctrl-C or ./lab down")
+        threading.Event().wait()
 
 
 def _expect(line: Any, word: str) -> dict[str, Any]:

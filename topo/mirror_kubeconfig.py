@@ -180,7 +180,7 @@ class _Reader:
         """Inline data wins over a file, as in client-go."""
         if part.get(f"{word}-data"):
             try:
-                return base64.b64decode(str(part[f"{word}-data"])).decode()
+                return base64.b64decode(str(part[f"{word}-data"]), validate=True).decode()
             except ValueError:
                 raise UserError(f"{self._file}: {word}-data is not PEM in base64") from None
         return _text(self._beside(part[word]), word) if part.get(word) else ""

@@ -13,7 +13,7 @@ from controller.api import objects
 from controller.api.errors import UserError
 from controller.api.objects import Obj
 from controller.api.wiring import CONTROL_PLANE
-from topo.mirror_objects import is_played
+from topo.mirror_theirs import is_played
 
 UNASKED = 20
 """So many nodes are played without being asked for."""

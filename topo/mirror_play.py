@@ -14,22 +14,21 @@ from controller.api import objects
 from controller.api.client import Client
 from controller.api.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound
 from controller.api.objects import Key, Obj
-from topo.mirror_objects import MIRRORED_UID, MIRRORS, service_of
+from topo.mirror_objects import MIRRORED_UID, MIRRORS
+from topo.mirror_theirs import service_of
 
 _ORDER = ("Namespace", "Service", "Pod", "EndpointSlice")
+Otherwise = Callable[[Key], Obj | None]
 _GRACE = 1
 """Seconds for a stand-in to end: its address is free again, and its name, when it has."""
 
 
 class Player:
-    """``tell`` gets a line for each change, once ``loud`` is set. ``fallback`` gives another form of an
-    object that the lab refuses."""
+    """``tell`` gets a line for each change, once ``loud`` is set; what goes wrong it gets at once."""
 
-    def __init__(
-        self, client: Client, tell: Callable[[str], None], fallback: Callable[[Key], Obj | None]
-    ) -> None:
+    def __init__(self, client: Client, tell: Callable[[str], None]) -> None:
         self.loud = False
-        self._client, self._tell, self._fallback = client, tell, fallback
+        self._client, self._tell = client, tell
         self._applied: dict[Key, Obj] = {}
         self._leaving: set[Key] = set()
         self._refused: dict[Key, Obj] = {}
@@ -43,8 +42,11 @@ class Player:
         self._applied.pop(at, None)
         self._leaving.discard(at)
 
-    def play(self, wanted: Mapping[Key, Obj]) -> bool:
-        """One round; whether everything is as wanted now. Unreachable and Conflict: to be tried again."""
+    def play(self, wanted: Mapping[Key, Obj], otherwise: Otherwise = lambda at: None) -> bool:
+        """One round; whether everything is as wanted now. Unreachable and Conflict: to be tried again.
+
+        ``otherwise`` gives another form of an object that the lab refuses.
+        """
         done = True
         for at in sorted(self._applied.keys() - wanted.keys(), key=lambda at: -_ORDER.index(at.kind)):
             if at.kind != "Namespace":
@@ -57,7 +59,7 @@ class Player:
                 done = False
             elif at not in self._applied:
                 if at not in self._refused:
-                    self._create(at, obj)
+                    self._create(at, obj, otherwise)
             elif self._applied[at] != obj:
                 done = self._change(at, self._applied[at], obj) and done
         self._tell_endpoints(wanted)
@@ -65,7 +67,7 @@ class Player:
 
     # -- one object
 
-    def _create(self, at: Key, obj: Obj) -> None:
+    def _create(self, at: Key, obj: Obj, otherwise: Otherwise) -> None:
         try:
             self._client.create(obj)
         except AlreadyExists:
@@ -75,24 +77,21 @@ class Player:
         except Conflict:
             raise
         except ApiError as error:
-            if not self._create_otherwise(at, error):
+            other = otherwise(at) if isinstance(error, Invalid) else None
+            if other is None or not self._create_otherwise(at, other, error):
                 self._refuse(at, obj, str(error))
                 return
         self._applied[at] = obj
         if at.kind in ("Pod", "Service"):
             self._say(f"+ {_words(at, obj)}")
 
-    def _create_otherwise(self, at: Key, error: ApiError) -> bool:
-        other = self._fallback(at) if isinstance(error, Invalid) else None
-        if other is None:
-            return False
+    def _create_otherwise(self, at: Key, other: Obj, why: ApiError) -> bool:
         try:
             made = self._client.create(other)
         except ApiError:
             return False
-        self._tell(
-            f"! {_name(at)}: {error}; it has {made['spec'].get('clusterIP')} and ports of the lab instead"
-        )
+        address = made["spec"].get("clusterIP")
+        self._tell(f"! {_name(at)}: {why}; instead it has {address}, and node ports of the lab's choice")
         return True
 
     def _refuse(self, at: Key, obj: Obj, why: str) -> None:
@@ -104,13 +103,17 @@ class Player:
         try:
             if at.kind == "Pod":
                 if _is_another(old, new):
-                    self._remove(at, new)
+                    if _has_new_ports(old, new):
+                        self._say(
+                            f"~ {_name(at)}: its stand-in begins anew, to listen on another port as well"
+                        )
+                    self._remove(at)
                     return False
                 self._client.patch("Pod", at.name, _relabel(old, new), at.namespace)
             else:
                 self._replace(at, new)
         except Invalid:
-            self._remove(at, new)
+            self._remove(at)
             return False
         except NotFound:
             return False  # the event is on its way
@@ -124,7 +127,7 @@ class Player:
         kept = {word: held[word] for word in ("resourceVersion", "finalizers") if held.get(word)}
         self._client.update({**new, "metadata": {**new["metadata"], **kept}})
 
-    def _remove(self, at: Key, successor: Obj | None = None) -> None:
+    def _remove(self, at: Key) -> None:
         if at in self._leaving:
             return
         try:
@@ -133,7 +136,7 @@ class Player:
             self.gone(at)
             return
         self._leaving.add(at)
-        if at.kind in ("Pod", "Service") and (successor is None or at.kind == "Pod"):
+        if at.kind in ("Pod", "Service"):
             self._say(f"- {_words(at, self._applied[at])}")
 
     # -- words
@@ -167,6 +170,12 @@ def _words(at: Key, obj: Obj) -> str:
 def _is_another(old: Obj, new: Obj) -> bool:
     uids = (objects.annotation(obj, MIRRORED_UID) for obj in (old, new))
     return old["spec"] != new["spec"] or len(set(uids)) > 1
+
+
+def _has_new_ports(old: Obj, new: Obj) -> bool:
+    uids = (objects.annotation(obj, MIRRORED_UID) for obj in (old, new))
+    ports = ([one.get("ports") for one in obj["spec"]["containers"]] for obj in (old, new))
+    return len(set(uids)) == 1 and next(ports) != next(ports)
 
 
 def _relabel(old: Obj, new: Obj) -> dict[str, Any]:

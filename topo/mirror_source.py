@@ -2,7 +2,7 @@
 
 Anything that speaks Kubernetes will do as a source: lists come in pages, a token is renewed when it is
 refused, and what passes (an overloaded server, a gateway in front of a dead one) counts as unreachable,
-so that the informer tries again. What an object is worth is ``mirror_objects``'.
+so that the informer tries again. What an object is worth is ``mirror_theirs``'.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from controller.api.client import Client
-from controller.api.errors import ApiError, Timeout, TooManyRequests, Unauthorized, Unreachable, UserError
+from controller.api.errors import ApiError, Forbidden, TooManyRequests, Unauthorized, Unreachable, UserError
 from controller.api.objects import Obj, kind_named
 from controller.api.transport import Stream, Transport
 from topo.mirror_kubeconfig import Access, Credentials
-from topo.mirror_objects import trim
+from topo.mirror_theirs import trim
 
 PAGE = 500
 _CONNECT_SECONDS = 10.0
@@ -36,6 +36,7 @@ _ALIVE = {
 """A watch over a connection that a NAT or a sleeping laptop has lost is noticed within a minute."""
 _PACE = 1.0
 """Seconds from one watch of a kind to the next: somebody in between may end each one at once."""
+_FINAL = {error.code: error for error in (Unauthorized, Forbidden)}
 T = TypeVar("T")
 
 
@@ -138,16 +139,14 @@ class _Transport(Transport):
             }
             try:
                 return ask()
-            except Unauthorized:
-                if last or not self._wire.renew():
-                    raise
-                self._local.connection = None  # made with the old certificate
-            except (Timeout, TooManyRequests) as error:
-                raise Unreachable(str(error)) from None
             except ApiError as error:
-                if type(error) is ApiError or error.code >= 500:  # 500, 502 and the like
+                # By their numbers: what a gateway says in front of an API server has no Kubernetes reason.
+                if error.code == Unauthorized.code and not last and self._wire.renew():
+                    self._local.connection = None  # made with the old certificate
+                elif error.code == TooManyRequests.code or error.code >= ApiError.code:
                     raise Unreachable(str(error)) from None
-                raise
+                else:
+                    raise _FINAL.get(error.code, type(error))(str(error), error.status) from None
         raise AssertionError
 
     def _unreachable(self, error: Exception) -> Unreachable:
