@@ -77,7 +77,8 @@ def _at(obj: Obj) -> Id:
 def _from_pod(graph: Graph, pod: Obj, edges: list[Edge], runtime: Any) -> dict[Edge, Tried]:
     """All of one pod's edges by one program in it."""
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    targets: list[list[Any]] = [[edge.host, _port(graph, edge), edge.protocol] for edge in edges]
+    asked = [(edge, host, _port(graph, edge)) for edge in edges for host in edge.hosts]
+    targets = [[host, port, edge.protocol] for edge, host, port in asked]
     argv = ["/usr/bin/python3", "-I", "-c", Path(dial.__file__).read_text("utf-8"), json.dumps(targets)]
     try:
         done = runtime.run(name, argv, namespace=namespace, timeout=dial.SECONDS + 10)
@@ -90,18 +91,21 @@ def _from_pod(graph: Graph, pod: Obj, edges: list[Edge], runtime: Any) -> dict[E
             outcome=f"not tried: nothing can be run in pod {name}: {trouble}", pod=name, failed=True
         )
         return dict.fromkeys(edges, failed)
-    return {
-        edge: Tried(
+    tried: dict[Edge, Tried] = {}
+    for (edge, host, port), answer in zip(asked, answers, strict=True):
+        one = Tried(
             outcome=answer["outcome"],
             pod=name,
-            port=target[1] or None,
+            host=host,
+            port=port or None,
             address=answer.get("address", ""),
             name_ms=answer.get("name_ms"),
             ms=answer.get("ms"),
             failed=not answer["outcome"].startswith(_FINE),
         )
-        for edge, target, answer in zip(edges, targets, answers, strict=True)
-    }
+        if edge not in tried or (one.failed and not tried[edge].failed):
+            tried[edge] = one  # of several hosts the first, unless another one fails
+    return tried
 
 
 def _port(graph: Graph, edge: Edge) -> int:

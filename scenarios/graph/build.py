@@ -75,6 +75,7 @@ def _workload(obj: Obj) -> Workload:
         name=obj["metadata"]["name"],
         replicas=replicas,
         images=tuple(dict.fromkeys(c.get("image", "") for c in spec.get("containers") or ())),
+        main=next((c.get("name", "") for c in spec.get("containers") or ()), ""),
     )
 
 
@@ -152,7 +153,7 @@ class _Builder:
             edge = Edge(
                 source=_id(maker),
                 target=f"outside {address.host}",
-                host=address.host,
+                hosts=(address.host,),
                 port=address.port,
                 reasons=(reason,),
             )
@@ -184,7 +185,7 @@ class _Builder:
         edge = Edge(
             source=_id(maker),
             target=service.id,
-            host=address.host,
+            hosts=(address.host,),
             port=address.port or (only.number if only else None),
             port_name=only.name if only else "",
             protocol=only.protocol if only else "TCP",
@@ -217,7 +218,7 @@ class _Builder:
             edge = Edge(
                 source=_id(ingress),
                 target=service.id,
-                host=name,
+                hosts=(name,),
                 port=found.number if found else port.get("number"),
                 port_name=found.name if found else "",
                 reasons=(Reason(container="", name=said, origin="rules", said=name),),

@@ -6,7 +6,7 @@ Nothing here reads an object (``build``) or draws one (``show``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Id = str
 """``Deployment shop/cart``, ``Service shop/cart``, ``outside api.example.com``."""
@@ -23,13 +23,14 @@ class Port:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """Whatever makes pods, and an Ingress, which sends somebody else's."""
+    """Whatever makes pods, and an Ingress, which sends somebody else's. ``main`` is its first container."""
 
     kind: str
     namespace: str
     name: str
     replicas: int | None = None
     images: tuple[str, ...] = ()
+    main: str = ""
 
     @property
     def id(self) -> Id:
@@ -69,17 +70,17 @@ class Reason:
     @property
     def text(self) -> str:
         """``CART_ADDR (ConfigMap shop)``."""
-        return " ".join(filter(None, (self.name, f"({self.origin})" if self.origin else "")))
+        return f"{self.name} ({self.origin})" if self.name and self.origin else self.name or self.origin
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
     """``source`` would talk to ``target`` (a Service or somebody outside) on ``port`` (None: not said).
-    ``host`` is the name as written."""
+    ``hosts`` are the names as written: several where somebody names the pods of a headless Service."""
 
     source: Id
     target: Id
-    host: str
+    hosts: tuple[str, ...]
     port: int | None = None
     port_name: str = ""
     protocol: str = "TCP"
@@ -93,6 +94,7 @@ class Tried:
 
     outcome: str
     pod: str = ""
+    host: str = ""
     address: str = ""
     port: int | None = None
     name_ms: float | None = None
@@ -167,7 +169,8 @@ def merged(edges: Iterable[Edge]) -> tuple[Edge, ...]:
         at = (edge.source, edge.target, edge.port)
         if at in found:
             reasons = tuple(dict.fromkeys((*found[at].reasons, *edge.reasons)))
-            found[at] = Edge(**{**vars(found[at]), "reasons": reasons})
+            hosts = tuple(dict.fromkeys((*found[at].hosts, *edge.hosts)))
+            found[at] = replace(found[at], reasons=reasons, hosts=hosts)
         else:
             found[at] = edge
     return tuple(found.values())

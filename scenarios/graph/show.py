@@ -157,8 +157,10 @@ def _head(graph: Graph, names: _Names, workload: Workload) -> str:
 
 
 def _row(graph: Graph, names: _Names, edge: Edge) -> tuple[str, str, str]:
-    several = len({r.container for e in graph.from_(edge.source) for r in e.reasons}) > 1
-    why = [f"{r.container}: {r.text}" if several and r.container else r.text for r in edge.reasons]
+    workload = graph.workload(edge.source)
+    main = workload.main if workload else ""
+    texts = (f"{r.container}: {r.text}" if r.container not in ("", main) else r.text for r in edge.reasons)
+    why = list(dict.fromkeys(texts))
     service = graph.service(edge.target)
     if service is None:
         return names.target(edge), "outside", ", ".join(why)
