@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.api.errors import UsageError
-from scenarios import catalogue, kubeconfig
+from scenarios import catalogue, cli_graph, kubeconfig
 
 
 def cluster_config(options: argparse.Namespace, **defaults: Any) -> Any:
@@ -61,6 +61,7 @@ def _mirror(options: argparse.Namespace) -> int:
 
 def _stay(config: Any, files: list[str], access: kubeconfig.Access) -> int:
     """In the sandbox: boot, apply, say how to reach it, and remain until told to end."""
+    from scenarios.url import some_url
     from topo import sandbox
     from topo.lab import Lab
     from topo.lab_state import PKI
@@ -72,8 +73,11 @@ def _stay(config: Any, files: list[str], access: kubeconfig.Access) -> int:
         for obj in applied:
             _say(f"{obj['kind'].lower()}/{obj['metadata']['name']} applied")
         lab.settle()
+        for line in cli_graph.told_of(applied, sandbox.name()):
+            _say(line)
         path = access.publish(sandbox.name(), sandbox.run_dir() / PKI)
-        _say(_how_to_reach(sandbox.name(), config, path))
+        services, nodes = (lab.client.list(kind)[0] for kind in ("Service", "Node"))
+        _say(how_to_reach(sandbox.name(), config, path, some_url(services, nodes)))
         sandbox.ready()
         try:
             threading.Event().wait()
@@ -82,13 +86,16 @@ def _stay(config: Any, files: list[str], access: kubeconfig.Access) -> int:
     return 0
 
 
-def _how_to_reach(name: str, config: Any, path: str) -> str:
+def how_to_reach(name: str, config: Any, path: str, url: str) -> str:
+    """What to type next. ``url``: where something answers the first client; empty if nothing does."""
     which = "" if name == "podwire" else f" --lab {name}"
     clients = f", {config.clients} client{'s' if config.clients > 1 else ''}" if config.clients else ""
     nodes = f"{config.nodes} node{'s' if config.nodes > 1 else ''}"
+    ask = f"./lab exec client1{which} -- curl -s {url}/" if url and config.clients else ""
+    first = ask or f"./lab kubectl{which} apply -f my-app.yaml"
     return (
         f"the lab '{name}' is up: {nodes}{clients}. From another terminal:\n"
-        f"  ./lab get pods{which}\n  ./lab exec client1{which} -- curl -s http://192.168.49.2:30000/\n"
+        f"  ./lab get pods{' -A' if not url else ''}{which}\n  {first}\n"
         f"  ./lab flows node1{which}\n  ./lab down{which}\n"
         f"kubectl: ./lab kubectl{which} get pods, or\n  export KUBECONFIG={path}"
     )

@@ -21,7 +21,10 @@ _CHUNK = 1 << 16
 
 
 def node_urls(service: Obj, nodes: Sequence[Obj]) -> list[str]:
-    """One URL a port and family, at the first node's address (the control plane's), as minikube does it."""
+    """One URL a port and family, at the first node's address (the control plane's), as minikube does it.
+
+    minikube says http of every port; here only a TCP port is: others are ``udp://`` or ``sctp://``.
+    """
     name = f"{service['metadata'].get('namespace', 'default')}/{service['metadata']['name']}"
     ports = [port for port in service["spec"].get("ports") or () if port.get("nodePort")]
     if not ports:
@@ -32,12 +35,30 @@ def node_urls(service: Obj, nodes: Sequence[Obj]) -> list[str]:
     for family in service["spec"].get("ipFamilies") or ("IPv4",):
         for address in [a for a in internal if (":" in a) == (family == "IPv6")][:1]:
             host = f"[{address}]" if ":" in address else address
-            found += [f"http://{host}:{port['nodePort']}" for port in ports]
+            found += [f"{_scheme(port)}://{host}:{port['nodePort']}" for port in ports]
     return found
 
 
+def _scheme(port: Obj) -> str:
+    protocol = str(port.get("protocol") or "TCP")
+    return "http" if protocol == "TCP" else protocol.lower()
+
+
+def some_url(services: Sequence[Obj], nodes: Sequence[Obj]) -> str:
+    """Where something answers HTTP by a node port, type NodePort first; empty where nothing does."""
+    for wanted in ("NodePort", "LoadBalancer"):
+        for service in services:
+            ports = [port for port in service["spec"].get("ports") or () if _scheme(port) == "http"]
+            if service["spec"].get("type") == wanted and any(port.get("nodePort") for port in ports):
+                return node_urls({**service, "spec": {**service["spec"], "ports": ports}}, nodes)[0]
+    return ""
+
+
 def serve(urls: Sequence[str], caller_netns: int) -> int:
-    """Listen on the caller's loopback, one port for each URL, until Ctrl-C."""
+    """Listen on the caller's loopback, one port for each URL that is TCP, until Ctrl-C."""
+    urls = [url for url in urls if url.startswith("http:")]
+    if not urls:
+        raise UsageError("--local passes on TCP, and that service has no node port for it")
     home = Netns("caller", caller_netns)
     outside = Netns.open("client1" if (NAMES / "client1").exists() else "fabric")
     for url in urls:

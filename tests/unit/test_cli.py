@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from controller.api.errors import UsageError
 from scenarios import catalogue, cli, cli_inside, cli_labs
-from scenarios.cli_labs import age
-from scenarios.url import node_urls
+from scenarios.cli_labs import age, how_to_reach
+from scenarios.url import node_urls, serve, some_url
+from topo.config import ClusterConfig
 
 COMMANDS = sorted(cli._commands())
 LESSONS = [entry.name for entry in catalogue.lessons()]
@@ -207,3 +210,47 @@ def test_a_service_without_node_port_has_no_url() -> None:
     service = {"metadata": {"name": "web", "namespace": "default"}, "spec": {"ports": [{"port": 80}]}}
     with pytest.raises(Exception, match="service default/web has no node port"):
         node_urls(service, NODES)
+
+
+def test_what_is_not_tcp_is_not_called_http() -> None:
+    ports = [{"port": 53, "nodePort": 30053, "protocol": "UDP"}, {"port": 53, "nodePort": 30054}]
+    service = {"metadata": {"name": "dns", "namespace": "default"}, "spec": {"ports": ports}}
+    assert node_urls(service, NODES) == ["udp://192.168.49.2:30053", "http://192.168.49.2:30054"]
+
+
+def test_local_has_nothing_to_pass_on_for_udp() -> None:
+    with pytest.raises(UsageError, match="--local passes on TCP"):
+        serve(["udp://192.168.49.2:30053"], -1)
+
+
+def made(name: str, type_: str, *ports: dict[str, Any]) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {"type": type_, "ports": [*ports]}}
+
+
+@pytest.mark.parametrize(
+    ("services", "url"),
+    [
+        ([], ""),
+        ([made("a", "ClusterIP", {"port": 80})], ""),
+        ([made("a", "NodePort", {"port": 53, "nodePort": 30053, "protocol": "UDP"})], ""),
+        (
+            [
+                made("a", "LoadBalancer", {"port": 80, "nodePort": 30431}),
+                made("b", "NodePort", {"port": 80, "nodePort": 30007}),
+            ],
+            "http://192.168.49.2:30007",
+        ),
+        ([made("a", "LoadBalancer", {"port": 80, "nodePort": 30431})], "http://192.168.49.2:30431"),
+    ],
+)
+def test_a_lab_that_is_up_names_a_node_port_only_if_something_has_one(
+    services: list[dict[str, Any]], url: str
+) -> None:
+    assert some_url(services, NODES) == url
+    said = how_to_reach("podwire", ClusterConfig(), "/run/podwire/podwire/kubeconfig", url)
+    assert ("./lab exec client1 -- curl -s" in said, "./lab kubectl apply -f my-app.yaml" in said) == (
+        bool(url),
+        not url,
+    )
+    assert f"curl -s {url}/" in said or not url
+    assert "curl" not in how_to_reach("podwire", ClusterConfig(clients=0), "/kubeconfig", url)
