@@ -14,6 +14,8 @@ from controller.api.objects import Obj
 from controller.api.wiring import DATAPATH_ID, HOST_INTERFACE, UPLINK_INTERFACE
 from topo.plan import Address, NodePlan
 
+LEASES = "kube-node-lease"
+"""The namespace of the nodes' Leases."""
 KUBERNETES = "v1.33.0"
 """The release whose behaviour the lab follows."""
 MAX_PODS = 250
@@ -60,6 +62,21 @@ def addresses(name: str, values: Sequence[Address]) -> list[dict[str, str]]:
     """status.addresses of a node; the first address is of the primary family."""
     internal = [{"type": "InternalIP", "address": str(value)} for value in values]
     return [*internal, {"type": "Hostname", "address": name}]
+
+
+def lease_object(node: Obj, *, now: str) -> Obj:
+    """The Lease by which a kubelet says that its registered node lives; ``now`` is a MicroTime."""
+    name, uid = node["metadata"]["name"], node["metadata"]["uid"]
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": name,
+            "namespace": LEASES,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}],
+        },
+        "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now},
+    }
 
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}

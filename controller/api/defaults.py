@@ -184,6 +184,34 @@ def _daemon_set(obj: Obj, old: Obj | None) -> None:
         obj["status"] = dict.fromkeys(counts, 0)
 
 
+def _job_spec(spec: Obj) -> None:
+    if "completions" not in spec and "parallelism" not in spec:
+        _fill(spec, completions=1)
+    _fill(spec, parallelism=1, backoffLimit=6, completionMode="NonIndexed", suspend=False,
+          podReplacementPolicy="TerminatingOrFailed")  # fmt: skip
+    _template(spec)
+
+
+def _job(obj: Obj, old: Obj | None) -> None:
+    """A selector of its own by uid, as a Job gets that names none."""
+    spec, metadata = _spec(obj), obj["metadata"]
+    _job_spec(spec)
+    if "selector" not in spec and "template" in spec and metadata.get("uid"):
+        labels = {"batch.kubernetes.io/controller-uid": metadata["uid"]}
+        spec["selector"] = {"matchLabels": dict(labels)}
+        template = spec["template"]["metadata"].setdefault("labels", {})
+        template |= {**labels, "batch.kubernetes.io/job-name": metadata["name"],
+                     "controller-uid": metadata["uid"], "job-name": metadata["name"]}  # fmt: skip
+
+
+def _cron_job(obj: Obj, old: Obj | None) -> None:
+    spec = _spec(obj)
+    _fill(spec, concurrencyPolicy="Allow", suspend=False, successfulJobsHistoryLimit=3,
+          failedJobsHistoryLimit=1)  # fmt: skip
+    if "jobTemplate" in spec:
+        _template(spec["jobTemplate"].setdefault("spec", {}))
+
+
 def _endpoint_ports(ports: list[Obj] | None, **more: Any) -> None:
     for port in ports or ():
         _fill(port, protocol="TCP", **more)
@@ -224,4 +252,6 @@ _DEFAULTS: Mapping[str, Callable[[Obj, Obj | None], None]] = {
     "EndpointSlice": _endpoint_slice,
     "Endpoints": _endpoints,
     "Secret": _secret,
+    "Job": _job,
+    "CronJob": _cron_job,
 }

@@ -11,12 +11,28 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from controller.api.admission import UNDELETABLE_NAMESPACES
 from controller.api.objects import Obj
+from controller.api.status import conflict, forbidden
 
 DEFAULT_GRACE = 30
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 _FINALIZERS = {"Foreground": FOREGROUND, "Orphan": ORPHAN}
 _FINISHED_PHASES = ("Succeeded", "Failed")
+
+
+def allow(obj: Obj, *, uid: str | None, version: str | None) -> None:
+    """Return when the object may be deleted and is the one that the preconditions mean."""
+    kind, metadata = obj["kind"], obj["metadata"]
+    name = metadata["name"]
+    if kind == "Namespace" and name in UNDELETABLE_NAMESPACES:
+        raise forbidden(kind, name, "this namespace may not be deleted")
+    if uid and uid != metadata["uid"]:
+        why = f"the UID in the precondition ({uid}) does not match the UID in record ({metadata['uid']})"
+        raise conflict(kind, name, f"{why}. The object might have been deleted and then recreated")
+    if version and version != metadata["resourceVersion"]:
+        why = f"the ResourceVersion in the precondition ({version}) does not match the"
+        raise conflict(kind, name, f"{why} ResourceVersion in record ({metadata['resourceVersion']})")
 
 
 def mark(obj: Obj, now: datetime, *, grace: int | None = None, propagation: str | None = None) -> Obj:

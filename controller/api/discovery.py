@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from controller.api import older
 from controller.api.history import encode
 from controller.api.kinds import GROUP_VERSIONS, KINDS, Kind
 
@@ -86,6 +87,7 @@ def _document(path: str) -> dict[str, Any] | str | None:
                 "metadata": {"resourceVersion": "1"}, "items": []}  # fmt: skip
     if path == "":
         named = [f"/apis/{group}/{version}" for group, version in GROUP_VERSIONS if group]
+        named += [f"/apis/{group}/{older.VERSION}" for group in older.LISTED]
         return {"paths": ["/api", "/api/v1", "/apis", *named, "/healthz", "/livez", "/openapi/v2",
                           "/openapi/v3", "/readyz", "/version"]}  # fmt: skip
     if path in ("/healthz", "/livez", "/readyz"):
@@ -96,18 +98,26 @@ def _document(path: str) -> dict[str, Any] | str | None:
         return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
     if path == "/apis":
         groups = [_group(group, version) for group, version in GROUP_VERSIONS if group]
+        served = {group for group, _ in GROUP_VERSIONS}
+        groups += [_group(group, older.VERSION) for group in older.LISTED if group not in served]
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
     for group, version in GROUP_VERSIONS:
         if path == (f"/apis/{group}/{version}" if group else f"/api/{version}"):
             return _resources(group, version)
         if group and path == f"/apis/{group}":
             return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, version)}
+    for group, kind in older.LISTED.items():
+        if path == f"/apis/{group}/{older.VERSION}":
+            return _listed(f"{group}/{older.VERSION}", _entries(kind))
     return None
 
 
 def _group(group: str, version: str) -> dict[str, Any]:
     entry = {"groupVersion": f"{group}/{version}", "version": version}
-    return {"name": group, "versions": [entry], "preferredVersion": entry}
+    versions = [entry]
+    if group in older.LISTED and version != older.VERSION:
+        versions.append({"groupVersion": f"{group}/{older.VERSION}", "version": older.VERSION})
+    return {"name": group, "versions": versions, "preferredVersion": entry}
 
 
 def _resources(group: str, version: str) -> dict[str, Any]:
@@ -115,7 +125,10 @@ def _resources(group: str, version: str) -> dict[str, Any]:
     for kind in KINDS.values():
         if (kind.group, kind.version) == (group, version):
             resources += _entries(kind)
-    group_version = f"{group}/{version}" if group else version
+    return _listed(f"{group}/{version}" if group else version, resources)
+
+
+def _listed(group_version: str, resources: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",

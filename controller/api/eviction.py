@@ -1,6 +1,6 @@
-"""The ``eviction`` subresource: a deletion that PodDisruptionBudgets may refuse. Pure.
+"""PodDisruptionBudgets: what one allows, and the ``eviction`` subresource that one may refuse. Pure.
 
-Nothing in the lab keeps a budget's status, so what it allows is counted when somebody asks.
+Counted when somebody asks: what a budget's status says is for people to read.
 """
 
 from __future__ import annotations
@@ -15,22 +15,41 @@ from controller.api.status import status_of
 
 
 def check(pod: Obj, pods: Iterable[Obj], budgets: Iterable[Obj]) -> None:
-    """Return when the pod may be evicted; TooManyRequests when a budget would be broken."""
-    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+    """Return when the pod may be evicted; TooManyRequests when a budget would be broken. ``pods`` and
+    ``budgets`` are those of its namespace."""
+    if not _counts(pod):
         return
-    labels = pod["metadata"].get("labels") or {}
+    labels, pods = pod["metadata"].get("labels") or {}, list(pods)
     for budget in budgets:
-        spec = budget["spec"]
-        if not matches(spec.get("selector"), labels):
+        if not matches(budget["spec"].get("selector"), labels):
             continue
-        covered = [one for one in pods if matches(spec.get("selector"), one["metadata"].get("labels") or {})]
-        healthy = sum(map(_is_healthy, covered))
-        if "maxUnavailable" in spec:
-            needed = len(covered) - _count(spec["maxUnavailable"], len(covered))
-        else:
-            needed = _count(spec.get("minAvailable", 1), len(covered))
-        if _is_healthy(pod) and healthy <= needed:
-            raise _refused(budget["metadata"]["name"], healthy, needed)
+        told = status(budget, pods)
+        if _is_healthy(pod) and not told["disruptionsAllowed"]:
+            raise _refused(budget["metadata"]["name"], told["currentHealthy"], told["desiredHealthy"])
+
+
+def status(budget: Obj, pods: Iterable[Obj]) -> dict[str, int]:
+    """The counts of a budget's status; ``pods`` are those of its namespace."""
+    spec = budget["spec"]
+    covered = [
+        pod for pod in pods
+        if _counts(pod) and matches(spec.get("selector"), pod["metadata"].get("labels") or {})
+    ]  # fmt: skip
+    expected, healthy = len(covered), sum(map(_is_healthy, covered))
+    if "maxUnavailable" in spec:
+        needed = max(0, expected - _count(spec["maxUnavailable"], expected))
+    else:
+        needed = _count(spec.get("minAvailable", 1), expected)
+    return {
+        "disruptionsAllowed": max(0, healthy - needed),
+        "currentHealthy": healthy,
+        "desiredHealthy": needed,
+        "expectedPods": expected,
+    }
+
+
+def _counts(pod: Obj) -> bool:
+    return (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
 
 
 def _is_healthy(pod: Obj) -> bool:

@@ -62,8 +62,8 @@ _ROWS = (
     # What the lab acts on.
     Kind(kind="Namespace", plural="namespaces", namespaced=False, short_names=("ns",),
          subresources=("status", "finalize"), behaviour=True),
-    Kind(kind="Node", plural="nodes", namespaced=False, short_names=("no",), subresources=_STATUS,
-         behaviour=True),
+    Kind(kind="Node", plural="nodes", namespaced=False, short_names=("no",),
+         subresources=("status", "proxy"), behaviour=True),
     Kind(kind="Pod", plural="pods", short_names=("po",), categories=_ALL,
          subresources=("status", "attach", "binding", "eviction", "exec", "log", "portforward", "proxy"),
          behaviour=True),
@@ -119,7 +119,7 @@ _ROWS = (
          short_names=("sc",)),
     Kind(group="scheduling.k8s.io", kind="PriorityClass", plural="priorityclasses", namespaced=False,
          short_names=("pc",)),
-    Kind(group="coordination.k8s.io", kind="Lease", plural="leases"),
+    Kind(group="coordination.k8s.io", kind="Lease", plural="leases", behaviour=True),
 )  # fmt: skip
 
 KINDS: Mapping[str, Kind] = MappingProxyType({row.kind: row for row in _ROWS})

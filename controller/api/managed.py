@@ -81,7 +81,9 @@ def track(old: Obj | None, made: Obj, manager: str, subresource: str, now: str) 
     write(made, [*kept, mine])
 
 
-def applied(live: Obj | None, wanted: Obj, manager: str, now: str, *, force: bool = False) -> Obj:
+def applied(
+    live: Obj | None, wanted: Obj, manager: str, now: str, *, subresource: str = "", force: bool = False
+) -> Obj:
     """The object after an apply, with its managedFields. Conflict when others own what would change."""
     mine = frozenset(fieldset.values(wanted))
     if live is None:
@@ -93,7 +95,7 @@ def applied(live: Obj | None, wanted: Obj, manager: str, now: str, *, force: boo
     if not entries:
         told = frozenset(path for path in before if path[0] != "f:status")
         entries = [Entry("before-first-apply", UPDATE, "", live["apiVersion"], now, told)]
-    own = Entry(manager, APPLY, "", wanted["apiVersion"], now, frozenset())
+    own = Entry(manager, APPLY, subresource, wanted["apiVersion"], now, frozenset())
     others = [entry for entry in entries if entry.key != own.key]
     earlier = next((entry for entry in entries if entry.key == own.key), own)
     made = copy(apply.merge(live, wanted))

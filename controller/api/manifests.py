@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from controller.api import documents
+from controller.api.admission import SYSTEM_NAMESPACES
 from controller.api.defaults import set_defaults
 from controller.api.documents import Document
 from controller.api.errors import ApiError, BadRequest, Invalid, ManifestError
 from controller.api.kinds import KINDS
 from controller.api.objects import Key, Obj, key, kind_of
-from controller.api.registry import SYSTEM_NAMESPACES
 from controller.api.schema import clean
 from controller.api.validate import problems as rule_problems
 from controller.api.wiring import NODE_PORTS

@@ -10,26 +10,20 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.api import binding, deletion, managed, names
+from controller.api import admission, binding, deletion, managed
+from controller.api import metadata as meta
 from controller.api.defaults import set_defaults
 from controller.api.errors import BadRequest
-from controller.api.kinds import KINDS, Kind
+from controller.api.kinds import Kind
+from controller.api.metadata import timestamp
 from controller.api.objects import Obj, copy, kind_of, resource_version
 from controller.api.patch import SHORT, apply_patch
 from controller.api.scale import from_scale, to_scale
-from controller.api.status import (
-    REQUIRED,
-    FieldError,
-    already_exists,
-    conflict,
-    forbidden,
-    invalid,
-    not_found,
-)
+from controller.api.status import REQUIRED, FieldError, already_exists, conflict, invalid, not_found
 from controller.api.store import Store
 from controller.api.validate import check, decode
 
@@ -37,24 +31,6 @@ Allocate = Callable[[Obj], Obj]
 """Admission of a Service: fills in clusterIP and nodePorts, or raises Invalid."""
 Unknown = Callable[[Obj, list[str]], None]
 """Told of the fields of an object that its schema does not know (and that were dropped); may raise."""
-
-UNDELETABLE_NAMESPACES = ("default", "kube-system", "kube-public")
-SYSTEM_NAMESPACES = (*UNDELETABLE_NAMESPACES, "kube-node-lease")
-
-_COUNTED = frozenset({
-    "Pod", "Deployment", "ReplicaSet", "EndpointSlice", "StatefulSet", "DaemonSet", "Job", "CronJob",
-    "Ingress", "NetworkPolicy", "PodDisruptionBudget", "ReplicationController", "PriorityClass",
-    "ServiceCIDR",
-})  # fmt: skip
-"""Kinds whose ``metadata.generation`` counts changes of what is wanted."""
-
-_SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
-                 "generateName", "selfLink")  # fmt: skip
-
-
-def timestamp(moment: datetime) -> str:
-    """RFC 3339 in seconds, as every metadata time is written."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _utc_now() -> datetime:
@@ -91,7 +67,7 @@ class Registry:
         self._rng = rng or random.Random()
 
     def ensure_system_namespaces(self) -> None:
-        for name in SYSTEM_NAMESPACES:
+        for name in admission.SYSTEM_NAMESPACES:
             if self.store.get("Namespace", "", name) is None:
                 self.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
@@ -120,8 +96,8 @@ class Registry:
         made, report = decode(obj)
         if report.unknown:
             unknown(made, report.unknown)
-        metadata = _metadata(made)
-        self._place(row, metadata, namespace)
+        metadata = meta.of(made)
+        meta.place(row, metadata, namespace)
         prefix = str(metadata.get("generateName") or "")
         wanted = str(metadata.get("name") or "")
         if not wanted and not prefix:
@@ -132,18 +108,13 @@ class Registry:
             raise BadRequest("resourceVersion should not be set on objects to be created")
         with self.store.lock:
             if row.namespaced:
-                self._admit_to_namespace(row, metadata["namespace"], wanted or prefix)
+                admission.to_namespace(self.store, row, metadata["namespace"], wanted or prefix)
             if not wanted:
-                metadata["name"] = self._generate(row, metadata["namespace"], prefix)
-            for word in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
-                metadata.pop(word, None)
-            metadata["uid"] = self._new_uid()
-            metadata["creationTimestamp"] = timestamp(self.now())
-            metadata.pop("generation", None)
+                space = metadata.get("namespace")
+                metadata["name"] = admission.free_name(self.store, row, space, prefix, self._rng)
+            meta.bear(row, metadata, self._new_uid(), self.now())
             if manager is not None:
                 metadata.pop("managedFields", None)
-            if row.kind in _COUNTED:
-                metadata["generation"] = 1
             if "status" in row.subresources and row.kind != "Node":
                 made.pop("status", None)
             set_defaults(made)
@@ -154,37 +125,6 @@ class Registry:
             if manager:
                 managed.track(None, made, manager, "", timestamp(self.now()))
             return made if dry_run else self.store.create(made)
-
-    def _place(self, row: Kind, metadata: Obj, namespace: str | None) -> None:
-        if not row.namespaced:
-            metadata.pop("namespace", None)
-            return
-        own = metadata.get("namespace")
-        if namespace and own and own != namespace:
-            raise BadRequest(
-                "the namespace of the provided object does not match the namespace sent on the request"
-            )
-        metadata["namespace"] = own or namespace or "default"
-
-    def _admit_to_namespace(self, row: Kind, namespace: str, name: str) -> None:
-        space = self.store.get("Namespace", "", namespace)
-        if space is None:
-            raise not_found("Namespace", namespace)
-        if (space.get("status") or {}).get("phase") == "Terminating":
-            why = f"unable to create new content in namespace {namespace} because it is being terminated"
-            cause = {
-                "reason": "NamespaceTerminating",
-                "message": f"namespace {namespace} is being terminated",
-                "field": "metadata.namespace",
-            }
-            raise forbidden(row.kind, name, why, cause)
-
-    def _generate(self, row: Kind, namespace: str | None, prefix: str) -> str:
-        for _ in range(8):
-            name = names.generate(prefix, self._rng)
-            if self.store.get(row.kind, namespace, name) is None:
-                return name
-        raise conflict(row.kind, prefix, "no free name was found for generateName; try again")
 
     def _admit(self, row: Kind, obj: Obj, old: Obj | None) -> Obj:
         if row.kind != "Service" or self._allocate is None:
@@ -211,7 +151,7 @@ class Registry:
         if report.unknown:
             unknown(made, report.unknown)
         with self.store.lock:
-            metadata = _metadata(made)
+            metadata = meta.of(made)
             if row.namespaced:
                 metadata["namespace"] = metadata.get("namespace") or "default"
             else:
@@ -235,19 +175,7 @@ class Registry:
 
     def _prepared(self, row: Kind, made: Obj, old: Obj, subresource: str, missing: Sequence[str]) -> Obj:
         metadata, before = made["metadata"], old["metadata"]
-        if metadata.get("uid") and metadata["uid"] != before["uid"]:
-            raise conflict(
-                row.kind, before["name"],
-                f"Precondition failed: UID in precondition: {metadata['uid']}, "
-                f"UID in object meta: {before['uid']}",
-            )  # fmt: skip
-        if resource_version(made) not in (0, resource_version(old)):
-            raise conflict(row.kind, before["name"])
-        for word in _SERVER_OWNED:
-            if word in before:
-                metadata[word] = before[word]
-            else:
-                metadata.pop(word, None)
+        meta.carry_over(row, metadata, old)
         if subresource == "status":
             made = {**copy(old), "metadata": metadata, "status": made.get("status") or {}}
             metadata.pop("ownerReferences", None)
@@ -266,8 +194,7 @@ class Registry:
         # that changes the type gives back what the new type has no use for.
         made = self._admit(row, made, old)
         check(made, old, missing)
-        if row.kind in _COUNTED and _wanted(made) != _wanted(old):
-            made["metadata"]["generation"] = int(before.get("generation") or 0) + 1
+        meta.count(row, made, old)
         return made
 
     def scale(
@@ -284,7 +211,7 @@ class Registry:
         with self.store.lock:
             made = copy(self.get(kind, namespace, name))
             made.setdefault("spec", {})["replicas"] = from_scale(scale)
-            made["metadata"]["resourceVersion"] = _metadata(scale).get("resourceVersion")
+            made["metadata"]["resourceVersion"] = meta.of(scale).get("resourceVersion")
             return to_scale(self.update(made, dry_run=dry_run, manager=manager))
 
     # -- patch
@@ -307,7 +234,7 @@ class Registry:
             old = self.get(kind, namespace, name, subresource=subresource)
             made = apply_patch(SHORT.get(patch_type, patch_type), old, patch)
             for word in ("name", "namespace"):
-                if _metadata(made).get(word) != old["metadata"].get(word):
+                if meta.of(made).get(word) != old["metadata"].get(word):
                     raise BadRequest(f"the {word} of the object does not match the {word} on the URL")
             if subresource == "scale":
                 return self.scale(kind, namespace, name, made, dry_run=dry_run, manager=manager)
@@ -322,27 +249,36 @@ class Registry:
         obj: Obj,
         *,
         manager: str,
+        subresource: str = "",
         force: bool = False,
         dry_run: bool = False,
         unknown: Unknown = _ignore,
     ) -> tuple[Obj, bool]:
-        """Server-side apply; the object as it is then, and whether it was created."""
+        """Server-side apply of an object or of its ``status``; the object as it is then, and whether it was
+        created."""
         wanted, report = decode(obj)
         if report.unknown:
             unknown(wanted, report.unknown)
-        metadata = _metadata(wanted)
+        metadata = meta.of(wanted)
+        if subresource:
+            kept = ("apiVersion", "kind", "metadata", "status")
+            wanted = {word: wanted[word] for word in kept if word in wanted}
+        elif "status" in kind_of(wanted).subresources:
+            wanted.pop("status", None)
         if metadata.pop("managedFields", None):
             raise BadRequest("metadata.managedFields must be nil")
         now = timestamp(self.now())
         with self.store.lock:
             old = self.store.get(wanted["kind"], metadata.get("namespace"), metadata["name"])
+            if old is None and subresource:
+                raise not_found(wanted["kind"], metadata["name"])
             if old is None:
                 made = managed.applied(None, wanted, manager, now)
                 return self.create(made, dry_run=dry_run, manager=None), True
             if resource_version(wanted) not in (0, resource_version(old)):
                 raise conflict(wanted["kind"], metadata["name"])
-            made = managed.applied(old, wanted, manager, now, force=force)
-            return self.update(made, dry_run=dry_run, manager=None), False
+            made = managed.applied(old, wanted, manager, now, subresource=subresource, force=force)
+            return self.update(made, subresource=subresource, dry_run=dry_run, manager=None), False
 
     # -- delete
 
@@ -364,36 +300,10 @@ class Registry:
         """
         with self.store.lock:
             old = self.get(kind, namespace, name)
-            metadata = old["metadata"]
-            if kind == "Namespace" and name in UNDELETABLE_NAMESPACES:
-                raise forbidden(kind, name, "this namespace may not be deleted")
-            if uid and uid != metadata["uid"]:
-                why = f"the UID in the precondition ({uid}) does not match the UID in record"
-                raise conflict(
-                    kind,
-                    name,
-                    f"{why} ({metadata['uid']}). The object might have been deleted and then recreated",
-                )
-            if version and version != metadata["resourceVersion"]:
-                why = f"the ResourceVersion in the precondition ({version}) does not match the"
-                raise conflict(kind, name, f"{why} ResourceVersion in record ({metadata['resourceVersion']})")
+            deletion.allow(old, uid=uid, version=version)
             marked = deletion.mark(copy(old), self.now(), grace=grace, propagation=propagation)
             if dry_run:
                 return marked
             if deletion.is_finished(marked):
                 return self.store.delete(kind, namespace, name)
             return self.store.update(marked)
-
-
-def _metadata(obj: Obj) -> Obj:
-    metadata = obj.setdefault("metadata", {})
-    if not isinstance(metadata, dict):
-        raise BadRequest("metadata must be an object")
-    return metadata
-
-
-def _wanted(obj: Mapping[str, Any]) -> dict[str, Any]:
-    return {word: value for word, value in obj.items() if word not in ("metadata", "status")}
-
-
-assert set(_COUNTED) <= set(KINDS)

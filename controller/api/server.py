@@ -29,8 +29,9 @@ from controller.api.errors import ApiError, BadRequest, PodwireError
 from controller.api.forward import forward
 from controller.api.history import encode
 from controller.api.kinds import KINDS
+from controller.api.metadata import timestamp
 from controller.api.progress import Progress, not_settled
-from controller.api.registry import Registry, timestamp
+from controller.api.registry import Registry
 from controller.api.secure import Handler, SecureConfig, SecurePort
 from controller.api.status import status_for, status_of
 from controller.api.store import Store

@@ -156,6 +156,10 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("Max Unavailable", _at("spec.maxUnavailable", "N/A")),
         Column("Allowed Disruptions", _at("status.disruptionsAllowed", 0)), Column("Age", cells.AGE),
     ),
+    "Scale": (
+        Column("Desired", _at("spec.replicas", 0)), Column("Available", _at("status.replicas", 0)),
+        Column("Age", cells.AGE),
+    ),
     "ServiceCIDR": (
         Column("CIDRs", lambda obj: ",".join(obj["spec"].get("cidrs") or ())), Column("Age", cells.AGE),
     ),

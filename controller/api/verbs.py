@@ -85,10 +85,11 @@ class Told:
 
 def answer(registry: Registry, call: Call) -> Answer:
     """Do what a request asks. Raises ApiError for everything that is not 2xx."""
-    served = older.served_path(call.method, call.path)
-    if served:
-        found = answer(registry, replace(call, path=served, accept=""))
-        return replace(found, body=older.as_asked(found.body))
+    old = older.asked(call.method, call.path)
+    if old:
+        body = older.as_served(old, call.body)
+        found = answer(registry, replace(call, path=old.path, accept="", body=body))
+        return replace(found, body=older.as_asked(old, found.body))
     if call.method == "GET":
         document = discovery.document(call.path, call.accept)
         if document is not None:
@@ -158,10 +159,13 @@ def _apply(registry: Registry, call: Call, target: Target) -> Answer:
         message = ('PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: '
                    "is required for apply patch")  # fmt: skip
         raise Invalid(message, status_of(422, "Invalid", message))
+    if target.subresource not in ("", "status"):
+        raise _not_allowed(call)
     obj = _named(_object(call, target.kind), target)
     made, created = registry.apply(
         obj,
         manager=manager,
+        subresource=target.subresource,
         force=routes.flag(call.query, "force"),
         dry_run=dry_run(call.query),
         unknown=told,
@@ -206,7 +210,9 @@ def _on_subresource(registry: Registry, call: Call, target: Target) -> Answer:
     if word in ("log", "proxy", "token"):  # the server's own: they need files, a network and a key
         raise _not_allowed(call)
     if call.method == "GET":
-        return Answer(200, encode(registry.get(*at, subresource=word)))
+        return Answer(200, _shown(registry, call, registry.get(*at, subresource=word)))
+    if call.method == "PATCH" and call.content_type == APPLY:
+        return _apply(registry, call, target)
     if call.method == "PATCH":
         patched = registry.patch(
             *at, _json(call), patch_type=call.content_type, subresource=word, dry_run=dry,
@@ -306,6 +312,8 @@ def _named(obj: Obj, target: Target) -> Obj:
 def _warnings(kind: Kind) -> tuple[str, ...]:
     if kind.behaviour:
         return ()
+    if kind.kind in ("Ingress", "IngressClass"):
+        return (f"{kind.plural} need an ingress controller: scenarios/manifests/ingress-nginx.yaml is one",)
     return (f"podwire stores {kind.plural} and shows them, but nothing in this lab acts on them",)
 
 

@@ -17,7 +17,7 @@ from controller.api import selectors, tables
 from controller.api.errors import BadRequest
 from controller.api.history import encode
 from controller.api.kinds import Kind
-from controller.api.objects import Obj
+from controller.api.objects import Obj, resource_version
 from controller.api.routes import Target, number
 from controller.api.store import Store
 
@@ -68,6 +68,8 @@ def list_body(store: Store, target: Target, query: Mapping[str, str], view: View
 
     Without selectors the stored bodies are joined, never parsed. Pages are cut from the store as it is
     when each is asked for, in order of namespace and name, under the first page's resourceVersion.
+    Events that fit on one page come in the order they were told, as they do where their names carry the
+    time: kubectl compares whole seconds.
     """
     kind = target.kind
     select = selectors.predicate(kind.kind, query.get("labelSelector", ""), query.get("fieldSelector", ""))
@@ -75,11 +77,14 @@ def list_body(store: Store, target: Target, query: Mapping[str, str], view: View
     after = _after(query.get("continue", ""))
     with store.lock:
         newest = store.newest
-        if select is None and not view.shape and not after and (not limit or store.count(kind.kind) <= limit):
+        whole = not after and (not limit or store.count(kind.kind) <= limit)
+        if select is None and not view.shape and whole and kind.kind != "Event":
             return _joined(
                 _head(kind, {"resourceVersion": str(newest)}), store.bodies(kind.kind, target.namespace)
             )
         found = [obj for obj in store.list(kind.kind, target.namespace) if not select or select(obj)]
+    if kind.kind == "Event" and whole:
+        found.sort(key=resource_version)
     metadata: Obj = {"resourceVersion": str(newest)}
     if after:
         metadata["resourceVersion"] = after["rv"]

@@ -12,6 +12,7 @@ from controller.api.objects import Obj
 from controller.managers import (
     daemonset,
     deployment,
+    disruption,
     endpoints,
     endpointslice,
     eventttl,
@@ -138,6 +139,12 @@ LOOPS: Sequence[Loop] = (
         reconcile=mirrorpods.reconcile,
         refs=mirrorpods.refs,
         kinds=frozenset({"Node", "Pod"}),
+    ),
+    Loop(
+        name=disruption.COMPONENT,
+        reconcile=disruption.reconcile,
+        refs=disruption.refs,
+        kinds=frozenset({"PodDisruptionBudget", "Pod"}),
     ),
     Loop(
         name=podgc.COMPONENT,

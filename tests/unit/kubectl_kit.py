@@ -21,6 +21,7 @@ from controller.api.errors import ApiError
 from controller.api.informer import Batch, Informer
 from controller.api.objects import Obj
 from scenarios import kubeconfig
+from topo.nodes import lease_object
 
 ROOT = Path(__file__).parents[2]
 NODES = ("node1", "node2", "node3")
@@ -87,7 +88,8 @@ def cluster(directory: Path) -> Iterator[Cluster]:
     kubelet = Informer(made.client, ["Pod"], lambda batch: _pretend(made.client, batch))
     try:
         for number, name in enumerate(NODES, 1):
-            made.client.create(_node(name, f"192.168.49.{number + 1}"))
+            node = made.client.create(_node(name, f"192.168.49.{number + 1}"))
+            made.client.create(lease_object(node, now="2026-01-01T00:00:00.000000Z"))
         kubelet.start()
         yield made
     finally:

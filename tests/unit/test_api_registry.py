@@ -94,6 +94,8 @@ def test_generate_name_makes_names_up(registry: Registry) -> None:
     names = {registry.create(wanted)["metadata"]["name"] for _ in range(20)}
     assert len(names) == 20
     assert all(name.startswith("web-") and len(name) == 9 for name in names)
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "mine-"}}
+    assert registry.create(space)["metadata"]["name"].startswith("mine-")
 
 
 def test_an_object_without_a_name_is_refused(registry: Registry) -> None:

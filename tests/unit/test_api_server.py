@@ -262,6 +262,37 @@ def test_the_same_event_again_counts_up(server: ApiServer) -> None:
     }  # fmt: skip
 
 
+def test_events_come_in_the_order_they_were_told(server: ApiServer) -> None:
+    client = server.client
+    made = client.create(pod(metadata={"name": "told"}))
+    for reason in ("Scheduled", "Pulled", "Created", "Started", "Pulled"):
+        client.event(made, reason, f"it was {reason}", component="test")
+    uid = made["metadata"]["uid"]
+    events, _ = client.list("Event", "default", fields=f"involvedObject.uid={uid}")
+    assert [event["reason"] for event in events] == ["Scheduled", "Created", "Started", "Pulled"]
+    everything = [one["reason"] for one in client.list("Event")[0] if one["involvedObject"]["uid"] == uid]
+    assert everything == ["Scheduled", "Created", "Started", "Pulled"]
+
+
+def test_an_older_version_is_answered_out_of_the_served_one(server: ApiServer) -> None:
+    path = "/apis/extensions/v1beta1/namespaces/default/ingresses"
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+    paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
+    spec = {"defaultBackend": backend, "rules": [{"http": {"paths": paths}}]}
+    server.client.create({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "old"}, "spec": spec,
+    })  # fmt: skip
+    code, told, _ = raw(server, "GET", path)
+    assert (code, told["apiVersion"]) == (200, "extensions/v1beta1")
+    (one,) = told["items"]
+    assert one["spec"]["backend"] == {"serviceName": "web", "servicePort": 80}
+    assert one["spec"]["rules"][0]["http"]["paths"][0]["backend"] == one["spec"]["backend"]
+    code, status, _ = raw(server, "POST", path, one)
+    assert (code, status["message"]) == (405, "use networking.k8s.io/v1 to write ingresses")
+    code, status, _ = raw(server, "DELETE", f"{path}/old")
+    assert (code, status["kind"]) == (200, "Status")
+
+
 def test_events_recorded_at_once_are_all_counted(server: ApiServer) -> None:
     made = server.client.create(pod())
 

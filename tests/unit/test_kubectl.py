@@ -73,7 +73,10 @@ def kubectl(request: pytest.FixtureRequest, server: Cluster, tmp_path: Path) -> 
 def test_it_finds_version_kinds_and_explanations(kubectl: Kubectl) -> None:
     assert "v1.33.0+podwire" in kubectl("version")
     assert re.search(r"^deployments +deploy +apps/v1 +true +Deployment", kubectl("api-resources"), re.M)
-    assert "discovery.k8s.io/v1" in kubectl("api-versions").split()
+    versions = kubectl("api-versions").split()
+    assert "discovery.k8s.io/v1" in versions
+    assert ("policy/v1beta1" in versions) is (kubectl.program != newest())
+    assert "nodes/proxy" in kubectl("get", "--raw", "/api/v1")
     assert "type determines how the Service is exposed" in kubectl("explain", "service.spec.type")
     assert "targetPort" in kubectl("explain", "service.spec", "--recursive")
     assert "https://127.0.0.1:" in kubectl("cluster-info")
@@ -192,14 +195,92 @@ def test_every_generator_is_read_also_as_protobuf(kubectl: Kubectl) -> None:
         "cronjob cj --image=b --schedule=@daily", "serviceaccount robot", "quota q --hard=pods=9",
         "ingress ing --rule=a.example/=web:80", "role r --verb=get --resource=pods",
         "rolebinding rb --role=r --user=u", f"namespace {kubectl.namespace}x",
+        "pdb p --selector=app=web --min-available=1", f"priorityclass {kubectl.namespace} --value=1",
     ):  # fmt: skip
-        if "cronjob" not in words or kubectl.program == newest():  # 1.20 makes one of batch/v1beta1
-            assert "created" in kubectl("create", *words.split()), words
+        assert "created" in kubectl("create", *words.split()), words
     assert kubectl.field("deploy/web", ".spec.replicas") == "2"
     assert kubectl.field("deploy/web", ".spec.template.spec.containers[0].ports[0].containerPort") == "80"
     assert kubectl.field("svc/cip", ".spec.ports[0].targetPort") == "8080"
     assert kubectl.field("cm/cm", ".data.a") == "1"
     assert kubectl.field("secret/sec", ".data.a") == "MQ=="
+    assert "Concurrency Policy:            Allow" in kubectl("describe", "cronjob", "cj")
+    assert re.search(r"^Completions: +1$", kubectl("describe", "job", "j"), re.M)
+    if kubectl.program == newest():  # 1.20 knows no CronJob of batch/v1
+        assert "created" in kubectl("create", "job", "now", "--from=cronjob/cj")
+
+
+def test_apply_prunes_what_a_label_finds_and_a_file_no_longer_has(kubectl: Kubectl) -> None:
+    labelled = WEB.replace("metadata: {name: web}", "metadata: {name: web, labels: {app: web}}")
+    kubectl("apply", "-f", "-", input=labelled)
+    prune = ("apply", "--prune", "-l", "app=web", "-f", "-")
+    assert "pruned" not in kubectl(*prune, input=labelled)
+    kubectl("create", "ingress", "web", "--rule=a.example/=web:80")
+    kubectl("label", "ingress", "web", "app=web")
+    last = "kubectl.kubernetes.io/last-applied-configuration={}"  # what was not applied is not pruned
+    kubectl("annotate", "ingress", "web", last)
+    told = kubectl(*prune, input=labelled.split("---\n")[1])
+    assert re.search("ingress.(networking.k8s.io|extensions)/web pruned", told)
+    assert "deployment.apps/web pruned" in told
+    assert "service/web unchanged" in told
+
+
+def test_a_kustomization_is_applied_and_equals_what_is_there(kubectl: Kubectl) -> None:
+    (kubectl.directory / "web.yaml").write_text(WEB)
+    plan = {"resources": ["web.yaml"], "namePrefix": "my-",
+            "configMapGenerator": [{"name": "conf", "literals": ["a=1"]}]}  # fmt: skip
+    (kubectl.directory / "kustomization.yaml").write_text(json.dumps(plan))
+    assert "deployment.apps/my-web created" in kubectl("apply", "-k", str(kubectl.directory))
+    assert kubectl("diff", "-k", str(kubectl.directory)) == ""
+
+
+def test_replacing_by_force_and_every_kind_of_cascade(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", input=WEB)
+    before = kubectl.field("deploy/web", ".metadata.uid")
+    assert kubectl("replace", "--force", "-f", "-", input=WEB).count("replaced") == 2
+    assert kubectl.field("deploy/web", ".metadata.uid") != before
+    kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+    kubectl("delete", "deploy", "web", "--cascade=orphan")
+    assert kubectl("get", "rs,pods", "-o", "name").count("/web-") == 3
+    kubectl("apply", "-f", "-", input=WEB)
+    kubectl("delete", "deploy", "web", "--cascade=foreground", "--timeout=20s")
+    assert "No resources found" in kubectl("get", "rs,pods")
+
+
+def test_a_budget_says_how_many_pods_may_go(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", input=WEB)
+    kubectl("create", "pdb", "web", "--selector=app=web", "--min-available=1")
+    kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+    kubectl.server.client.settle(["managers"])
+    assert re.search(r"^web +1 +N/A +1 ", kubectl("get", "pdb"), re.M)
+    told = kubectl("describe", "pdb", "web")
+    assert re.search(r"Allowed disruptions: +1\n +Current: +2\n +Desired: +1\n +Total: +2", told)
+    kubectl("scale", "deploy/web", "--replicas=1")
+    kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+    kubectl.server.client.settle(["managers"])
+    assert re.search(r"^web +1 +N/A +0 ", kubectl("get", "pdb"), re.M)
+    kubectl("delete", "pdb", "web")  # it would hold up who drains a node
+
+
+def test_subresources_are_shown_patched_and_applied(server: Cluster, tmp_path: Path) -> None:
+    kubectl = Kubectl(server, newest(), tmp_path)  # 1.20 has no --subresource
+    kubectl("apply", "-f", "-", input=WEB)
+    kubectl("patch", "deploy/web", "--subresource=scale", "--type=merge", "-p", '{"spec":{"replicas":1}}')
+    shown = kubectl("get", "deploy", "web", "--subresource=scale").split()
+    assert shown[:6] == ["NAME", "DESIRED", "AVAILABLE", "AGE", "web", "1"]
+    assert kubectl("get", "deploy", "web", "--subresource=status").split()[:2] == ["NAME", "READY"]
+    balanced = """
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+status: {loadBalancer: {ingress: [{ip: 203.0.113.9}]}}
+"""
+    words = ("apply", "--server-side", "--subresource=status", "-f", "-")
+    assert "serverside-applied" in kubectl(*words, "--field-manager=me", input=balanced)
+    assert kubectl.field("svc/web", ".status.loadBalancer.ingress[0].ip") == "203.0.113.9"
+    told = kubectl.fails(*words, "--field-manager=other", input=balanced.replace("113.9", "113.8"))
+    assert 'conflict with "me" with subresource "status"' in told
+    gone = kubectl.fails(*words, input=balanced.replace("name: web", "name: nobody"))
+    assert 'services "nobody" not found' in gone
 
 
 def test_what_changes_one_object(kubectl: Kubectl) -> None:
@@ -250,7 +331,11 @@ def test_describe_tells_of_objects_and_their_events(kubectl: Kubectl) -> None:
     assert "ScalingReplicaSet" in kubectl("describe", "deploy", "web")
     assert "Successfully assigned" in kubectl("describe", kubectl("get", "pod", "-o", "name").split()[0])
     assert re.search(r"TargetRef: +Pod/web.*\n.*node\d", kubectl("describe", "endpointslice"))
+    pods = kubectl("describe", "pods", *(["--show-events"] if kubectl.program == newest() else []))
+    assert pods.count("Successfully assigned") == 2  # of several, 1.37 tells events only when asked to
     assert re.search(r"InternalIP: +192\.168\.49\.2", kubectl("describe", "node", "node1"))
+    lease = r"HolderIdentity: +node1\n.*AcquireTime.*\n.*RenewTime: +\w"
+    assert re.search(lease, kubectl("describe", "node", "node1"))
     assert "Status:       Active" in kubectl("describe", "ns", kubectl.namespace)
 
 
