@@ -6,12 +6,13 @@ What an edge is, and how it is drawn, is ``scenarios.graph``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from controller.api.errors import UsageError
+from controller.api.errors import NotSettled, UsageError
 
 if TYPE_CHECKING:
     from controller.api.objects import Obj
@@ -91,18 +92,53 @@ def of_lab(client: Any, options: argparse.Namespace) -> int:
     if not options.attempt:
         return _print(graph, options)
     from scenarios.graph import attempt, show
-    from topo import sandbox
+    from topo import dns, sandbox
     from topo.lab_state import RUNTIME
     from topo.runtime_client import RuntimeClient
 
     def of(kind: str) -> list[Obj]:
         return [obj for obj in objects if obj["kind"] == kind]
 
+    if any(pod["metadata"].get("labels", {}).get("k8s-app") == "kube-dns" for pod in of("Pod")):
+        with contextlib.suppress(NotSettled):  # a lab just started; names that never come are shown as such
+            dns.wait_ready(client, 10)
     runtime = RuntimeClient(sandbox.run_dir() / RUNTIME)
     results = attempt.attempt(graph, of("Pod"), of("ReplicaSet"), runtime)
     drawn: Callable[..., str] = {"text": show.text, "json": show.as_json}[options.output]
     _write(drawn(graph, results), options)
     return 1 if any(tried.failed for tried in results.values()) else 0
+
+
+def told_of(applied: Sequence[Obj], lab: str) -> list[str]:
+    """What `./lab up` says of the manifests it applied: the stand-ins, and who would talk to whom."""
+    from scenarios.graph import show
+    from scenarios.graph.build import READ, build
+    from topo.images.table import find, split
+
+    graph = build(obj for obj in applied if obj["kind"] in READ)
+    images = dict.fromkeys(image for one in graph.workloads for image in one.images if find(image).stand_in)
+    lines = []
+    if images:
+        names = list(dict.fromkeys(split(image)[0].rpartition("/")[2] for image in images))
+        lines.append(f"stand-ins for images that podwire has no program for: {_some(names, 12, ', ')}")
+    which = "" if lab == "podwire" else f" --lab {lab}"
+    if graph.edges:
+        lines.append(
+            f"who would talk to whom (./lab graph{which}: why; ./lab graph{which} --try: whether it works)"
+        )
+        lines.append("  " + _some(show.short(graph), 30, "\n  "))
+    if graph.warnings:
+        many = len(graph.warnings)
+        fits = f"{many} things do not fit" if many > 1 else "one thing does not fit"
+        lines.append(f"{fits} together: see ./lab graph{which}")
+    return lines
+
+
+def _some(words: list[str], most: int, between: str) -> str:
+    """All of them, or the first ones and how many more."""
+    if len(words) <= most:
+        return between.join(words)
+    return f"{between.join(words[:most])}{between}and {len(words) - most} more"
 
 
 def _within(graph: Graph, options: argparse.Namespace) -> Graph:
@@ -121,6 +157,8 @@ def _print(graph: Graph, options: argparse.Namespace) -> int:
     if not graph.workloads and not graph.services:
         where = f" in namespace {options.namespace}" if options.namespace else ""
         print(f"No workloads and no Services found{where}.", file=sys.stderr)
+        if options.output == "text":
+            return 0
     _write(show.FORMATS[options.output](graph), options)
     return 0
 

@@ -15,9 +15,13 @@ Results = Mapping[Edge, Tried]
 
 
 def short(graph: Graph) -> list[str]:
-    """``frontend → backendflask:5001``, one line an edge."""
-    names = _Names(graph)
-    return [f"{names.of(edge.source)} → {names.target(edge)}" for edge in graph.edges]
+    """``frontend → backendflask:5001``, one line a workload."""
+    names, lines = _Names(graph), []
+    for workload in graph.workloads:
+        targets = ", ".join(names.target(edge) for edge in graph.from_(workload.id))
+        kind = " (Ingress)" if workload.kind == "Ingress" else ""
+        lines += [f"{names.of(workload.id)}{kind} → {targets}"] if targets else []
+    return lines
 
 
 def text(graph: Graph, results: Results | None = None) -> str:
