@@ -107,9 +107,6 @@ def _deployment(image: str) -> Obj:
         },
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}},
     }
-    if image.startswith(BINARY):
-        reference = {"name": COREDNS[1], "key": "Corefile"}
-        container["env"] = [{"name": "COREFILE", "valueFrom": {"configMapKeyRef": reference}}]
     made = _object("apps/v1", "Deployment")
     made["metadata"]["labels"] = {**_LABELS, "kubernetes.io/name": "CoreDNS"}
     made["spec"] = {
