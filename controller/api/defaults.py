@@ -212,6 +212,12 @@ def _cron_job(obj: Obj, old: Obj | None) -> None:
         _template(spec["jobTemplate"].setdefault("spec", {}))
 
 
+def _autoscaler(obj: Obj, old: Obj | None) -> None:
+    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
+    _fill(_spec(obj), minReplicas=1, metrics=[{"type": "Resource", "resource": cpu}])
+    _fill(obj["status"], currentReplicas=0, desiredReplicas=0)
+
+
 def _endpoint_ports(ports: list[Obj] | None, **more: Any) -> None:
     for port in ports or ():
         _fill(port, protocol="TCP", **more)
@@ -254,4 +260,5 @@ _DEFAULTS: Mapping[str, Callable[[Obj, Obj | None], None]] = {
     "Secret": _secret,
     "Job": _job,
     "CronJob": _cron_job,
+    "HorizontalPodAutoscaler": _autoscaler,
 }
