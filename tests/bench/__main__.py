@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from controller.api.errors import UsageError
-from scenarios.cli import Parser
+from scenarios.cli_parsers import Parser
 from tests import command
 from tests.bench.figures import Figure, table
 from topo import sandbox

@@ -188,7 +188,7 @@ def test_ctrl_c_ends_a_lesson_in_order() -> None:
 
 WRONG = """
 import sys, types
-from scenarios import catalogue, cli, lesson
+from scenarios import catalogue, cli_parsers, lesson
 
 def tell(lesson):
     with lesson.step("only"):
@@ -197,7 +197,7 @@ def tell(lesson):
 wrong = types.ModuleType("scenarios.wrong", "Wrong: a lesson that is.")
 wrong.tell = tell
 sys.modules[wrong.__name__] = wrong
-options = cli.lesson_parser(catalogue.Entry(name="wrong", summary="")).parse_args(["--nodes", "1"])
+options = cli_parsers.lesson_parser(catalogue.Entry(name="wrong", summary="")).parse_args(["--nodes", "1"])
 lesson.main("wrong", options)
 """
 
@@ -213,14 +213,14 @@ def test_a_failed_check_is_exit_status_1() -> None:
 README = """
 import sys, types
 from pathlib import Path
-from scenarios import catalogue, cli, lesson
+from scenarios import catalogue, cli_parsers, lesson
 
 blocks = Path("README.md").read_text().split("```python\\n")[1:]
 code = next(block.split("```")[0] for block in blocks if "def tell(" in block)
 hello = types.ModuleType("scenarios.hello")
 exec(code, hello.__dict__)
 sys.modules[hello.__name__] = hello
-options = cli.lesson_parser(catalogue.Entry(name="hello", summary="")).parse_args(["--nodes", "1"])
+options = cli_parsers.lesson_parser(catalogue.Entry(name="hello", summary="")).parse_args(["--nodes", "1"])
 lesson.main("hello", options)
 """
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from controller.api.errors import UsageError
-from scenarios import catalogue, cli, cli_inside, cli_labs
+from scenarios import catalogue, cli, cli_inside, cli_labs, cli_parsers
 from scenarios.cli_labs import age, how_to_reach
 from scenarios.url import node_urls, serve, some_url
 from topo.config import ClusterConfig
 
-COMMANDS = sorted(cli._commands())
+COMMANDS = sorted(cli_parsers.commands())
 LESSONS = [entry.name for entry in catalogue.lessons()]
 
 
@@ -49,7 +49,7 @@ def test_every_command_explains_itself_with_examples(name: str, capsys: pytest.C
 def test_a_cloud_is_there_when_it_is_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text("cloud: true\n", encoding="utf-8")
-    up = cli._commands()["up"]
+    up = cli_parsers.commands()["up"]
     asked = {
         argv: cli_labs.cluster_config(up.parse_args(list(argv))).cloud
         for argv in [(), ("--cloud",), ("--config", str(file))]

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from controller.api.errors import NotFound, UsageError
-from scenarios import cli, cli_get
+from scenarios import cli_get
+from scenarios.cli_parsers import commands
 from scenarios.objects import endpoint_addresses
 from tests.unit.api_kit import ApiServer, api_server, deployment, namespace, pod, service
 
@@ -47,7 +48,7 @@ class Printed:
         self._socket, self._capsys = socket, capsys
 
     def __call__(self, *words: str) -> str:
-        options = cli._get().parse_args(words)
+        options = commands()["get"].parse_args(words)
         assert cli_get.get(self._socket, options) == 0
         found = self._capsys.readouterr()
         return found.out + found.err
@@ -130,7 +131,7 @@ def test_a_watch_goes_on_with_every_change(
             came.notify()
 
     monkeypatch.setattr("builtins.print", keep)
-    options = cli._get().parse_args(["cm", "-w"])
+    options = commands()["get"].parse_args(["cm", "-w"])
     threading.Thread(target=cli_get.get, args=(server.socket, options), daemon=True).start()
 
     def until(words: str) -> bool:
@@ -162,11 +163,11 @@ def test_nothing_is_said_as_kubectl_says_it(printed: Printed) -> None:
 )
 def test_what_cannot_be_meant_is_one_sentence(server: ApiServer, words: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        cli_get.get(server.socket, cli._get().parse_args(words))
+        cli_get.get(server.socket, commands()["get"].parse_args(words))
 
 
 def test_a_name_that_is_not_there_is_kubernetes_sentence(server: ApiServer) -> None:
-    options: argparse.Namespace = cli._get().parse_args(["pod", "nobody"])
+    options: argparse.Namespace = commands()["get"].parse_args(["pod", "nobody"])
     with pytest.raises(NotFound, match='pods "nobody" not found'):
         cli_get.get(server.socket, options)
 
