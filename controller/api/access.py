@@ -1,7 +1,8 @@
 """Who may do what over TLS: one fixed table. Pure.
 
-A pod's token may read what service discovery needs, and nothing else; the kubeconfig's token may do
-everything. The Unix socket is not asked; there are no roles to bind.
+A pod's token may read what service discovery needs, and nothing else; an ingress controller's may also say
+what became of the Ingresses; the kubeconfig's token may do everything. The Unix socket is not asked; there
+are no roles to bind.
 """
 
 from __future__ import annotations
@@ -30,10 +31,16 @@ class Rule(NamedTuple):
 _READ = ("get", "list", "watch")
 DNS = User("kube-system", "coredns")
 """Who the cluster's DNS server is."""
+INGRESS = User("ingress-nginx", "ingress-nginx")
+"""Who the ingress controller is, by upstream's names. As there it writes status and events, nothing else
+(``get`` of events is for counting those that come again)."""
 RULES = (
     Rule("", ("services", "endpoints", "pods", "nodes", "namespaces"), _READ),
     Rule("discovery.k8s.io", ("endpointslices",), _READ),
     Rule("", ("configmaps",), _READ, namespace=DNS.namespace, account=DNS.name),
+    Rule("networking.k8s.io", ("ingresses", "ingressclasses"), _READ, account=INGRESS.name),
+    Rule("networking.k8s.io", ("ingresses/status",), ("patch", "update"), account=INGRESS.name),
+    Rule("", ("events",), ("get", "create", "patch"), account=INGRESS.name),
 )
 """What service accounts may do."""
 PROGRESS = "/podwire/v1/progress"
@@ -61,7 +68,7 @@ def authorize(user: User, method: str, path: str, query: Mapping[str, str]) -> N
         return
     if method in ("GET", "HEAD") and path.rstrip("/") in AUTHENTICATED:
         return
-    if method == "POST" and path == PROGRESS and user == DNS:
+    if method == "POST" and path == PROGRESS and user in (DNS, INGRESS):
         return
     try:
         target = routes.parse_path(path)
@@ -75,17 +82,22 @@ def check(user: User, verb: str, target: Target) -> None:
     """The table itself."""
     if user == ADMIN:
         return
+    resource = _resource(target)
     for rule in RULES:
         if (
             target.kind.group == rule.group
-            and target.kind.plural in rule.resources
-            and not target.subresource
+            and resource in rule.resources
             and verb in rule.verbs
             and rule.namespace in ("", target.namespace)
             and rule.account in ("", user.name)
         ):
             return
     raise _denied(user, verb, target)
+
+
+def _resource(target: Target) -> str:
+    """As a rule names it: ``ingresses``, ``ingresses/status``."""
+    return f"{target.kind.plural}/{target.subresource}" if target.subresource else target.kind.plural
 
 
 def _verb(method: str, target: Target, query: Mapping[str, str]) -> str:
@@ -99,8 +111,7 @@ def _verb(method: str, target: Target, query: Mapping[str, str]) -> str:
 
 
 def _denied(user: User, verb: str, target: Target) -> ApiError:
-    kind = target.kind
-    resource = f"{kind.plural}/{target.subresource}" if target.subresource else kind.plural
+    kind, resource = target.kind, _resource(target)
     where = f'in the namespace "{target.namespace}"' if target.namespace else "at the cluster scope"
     what = f'{kind.resource} "{target.name}"' if target.name else kind.resource
     return _forbidden(

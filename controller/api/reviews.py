@@ -44,6 +44,7 @@ def _rules(user: User) -> Obj:
     rules = [
         {"apiGroups": [rule.group], "resources": [*rule.resources], "verbs": [*rule.verbs]}
         for rule in access.RULES
+        if rule.account in ("", user.name)
     ]
     paths = ["*"] if user == ADMIN else [*access.EVERYBODY, *access.AUTHENTICATED]
     return {

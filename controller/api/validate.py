@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from controller.api import (
     rules_endpoints,
+    rules_ingress,
     rules_metadata,
     rules_network,
     rules_pod,
@@ -32,6 +33,8 @@ RULES: Mapping[str, Rule] = {
     "DaemonSet": rules_workload.daemon_set,
     "ServiceCIDR": rules_network.service_cidr,
     "IPAddress": rules_network.ip_address,
+    "Ingress": rules_ingress.ingress,
+    "IngressClass": rules_ingress.ingress_class,
     "EndpointSlice": rules_endpoints.endpoint_slice,
     "Endpoints": rules_endpoints.endpoints,
     "Event": rules_endpoints.event,

@@ -243,7 +243,7 @@ def test_a_wrong_object_is_told_all_its_errors(obj: Obj, expected: list[str]) ->
 def test_a_field_the_schema_requires_is_named(request: pytest.FixtureRequest) -> None:
     policy = {
         "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "a"},
-        "spec": {"rules": [{"http": {"paths": [{"pathType": "Exact"}]}}]},
+        "spec": {"rules": [{"http": {"paths": [{"path": "/", "pathType": "Exact"}]}}]},
     }  # fmt: skip
     assert errors(policy) == ["spec.rules[0].http.paths[0].backend: Required value"]
 

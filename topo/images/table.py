@@ -17,6 +17,12 @@ AGNHOST = Image(name="agnhost", module="topo.images.agnhost", entrypoints=("/agn
 COREDNS = Image(
     name="coredns", module="topo.images.coredns", light=False, entrypoints=("/coredns", "coredns")
 )
+INGRESS_NGINX = Image(
+    name="ingress-nginx",
+    module="topo.images.ingress_nginx",
+    light=False,
+    entrypoints=("/nginx-ingress-controller", "nginx-ingress-controller"),
+)
 SHELL = Image(name="shell", light=False)
 RAW_SHELL = Image(
     name="raw-shell",
@@ -37,6 +43,8 @@ IMAGES: tuple[tuple[str, Image], ...] = (
     ("registry.k8s.io/coredns/coredns", COREDNS),
     ("coredns/coredns", COREDNS),
     ("podwire/coredns-binary", COREDNS),
+    ("registry.k8s.io/ingress-nginx/controller", INGRESS_NGINX),
+    ("*/ingress-nginx/controller", INGRESS_NGINX),
     ("podwire/echo", Image(name="echo", module="topo.images.echo")),
     ("podwire/scapy", RAW_SHELL),
     ("nicolaka/netshoot", RAW_SHELL),
