@@ -2,8 +2,8 @@
 
     python -m controller.api.server --socket RUN/api.sock --db RUN/store.db [--no-managers]
 
-The only module that uses aiohttp. It turns requests into ``verbs.Call`` and watches into chunks;
-what they mean is decided there. Handlers run in one thread; the managers have their own.
+It turns requests into ``verbs.Call`` and watches into chunks; what they mean is decided there, and what
+aiohttp has to do with it stands in ``responses``. Handlers run in one thread; the managers have their own.
 """
 
 from __future__ import annotations
@@ -20,27 +20,23 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from controller.api import logs, metrics, proxy, routes, upgrade, verbs
 from controller.api.aiohttp_web import web
-from controller.api.bodies import parse_json
-from controller.api.errors import ApiError, BadRequest, PodwireError
+from controller.api.errors import ApiError, PodwireError
 from controller.api.forward import forward
 from controller.api.history import encode
 from controller.api.kinds import KINDS
 from controller.api.metadata import timestamp
-from controller.api.progress import Progress, not_settled
 from controller.api.registry import Registry
+from controller.api.responses import JSON, body_type, read, respond
 from controller.api.secure import Handler, SecureConfig, SecurePort
+from controller.api.side_channel import PREFIX, SideChannel
 from controller.api.status import status_for, status_of
 from controller.api.store import Store
 from controller.api.tokens import ADMIN, ISSUER, LIFE, User
 from controller.api.watch import Hub, watch_request
 from controller.api.wiring import API_PORT, FAMILIES_OF, KUBELET_SOCKET
-
-_JSON = "application/json"
-_DEFAULT_SETTLE = 30
 
 
 class Server:
@@ -50,12 +46,10 @@ class Server:
         self.registry = registry
         self._netns = secure.netns if secure else ""
         self._secure = SecurePort(registry.store, self._handle_secure, secure) if secure else None
-        self.progress = Progress()
+        self.side_channel = SideChannel(registry.store, self._secure)
         self._socket = socket
         self._upgrades = upgrade.Upgrades(registry.store, socket.parent)
         self._metrics = metrics.Metrics()
-        self._reported = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
         self._hub = Hub(registry.store)
         # Without handler_cancellation a watch whose client left lives until the next write.
         self._runner = web.ServerRunner(
@@ -80,15 +74,6 @@ class Server:
         await self._runner.cleanup()
         self._socket.unlink(missing_ok=True)
 
-    def report(self, component: str, version: int) -> None:
-        """A component's progress, from any thread (the managers call this in-process)."""
-        self._loop.call_soon_threadsafe(self._report, component, version)
-
-    def _report(self, component: str, version: int) -> None:
-        self.progress.report(component, version)
-        reported, self._reported = self._reported, asyncio.Event()
-        reported.set()
-
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         return await self._or_status(self._answer, request)
 
@@ -110,20 +95,20 @@ class Server:
         try:
             return await answer(request)
         except ApiError as error:
-            return _response(error.code, encode(status_for(error)), warnings=error.warnings)
+            return respond(error.code, encode(status_for(error)), warnings=error.warnings)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except web.HTTPException as error:  # aiohttp's own: a body that is too large
-            return _response(error.status, encode(status_of(error.status, "BadRequest", str(error))))
+            return respond(error.status, encode(status_of(error.status, "BadRequest", str(error))))
         except Exception as error:
             traceback.print_exc()
             message = f"Internal error occurred: {type(error).__name__}: {error}"
-            return _response(500, encode(status_of(500, "InternalError", message)))
+            return respond(500, encode(status_of(500, "InternalError", message)))
 
     async def _answer(self, request: web.BaseRequest, user: User = ADMIN) -> web.StreamResponse:
         path, query = request.path, request.query
-        if path.startswith("/podwire/v1/"):
-            return await self._side_channel(request, path.removeprefix("/podwire/v1/"))
+        if path.startswith(PREFIX):
+            return await self.side_channel.answer(request)
         if path == "/metrics" and request.method == "GET":
             stored = {kind.plural: self.registry.store.count(kind.kind) for kind in KINDS.values()}
             text = self._metrics.text(stored)
@@ -144,19 +129,19 @@ class Server:
             if target.subresource in upgrade.WORDS:
                 pod = self.registry.get("Pod", target.namespace, target.name)
                 return await self._upgrades.answer(request, pod, target.subresource)
-        body = await _body(request)
+        body = await read(request)
         call = verbs.Call(
             method=request.method,
             path=path,
             query=query,
-            content_type=_content_type(request, body),
+            content_type=body_type(request, body),
             body=body,
             accept=request.headers.get("Accept", ""),
             agent=request.headers.get("User-Agent", ""),
             user=user,
         )
         answer = verbs.answer(self.registry, call)
-        response = _response(
+        response = respond(
             answer.code, answer.body, content_type=answer.content_type, warnings=answer.warnings
         )
         response.headers.update(answer.headers)
@@ -181,7 +166,7 @@ class Server:
             method=request.method,
             path=f"{f'/{where.name}' if kubelet else ''}{where.rest or '/'}{mark}{query}",
             headers=request.headers,
-            body=await _body(request),
+            body=await read(request),
             unix=self._socket.with_name(KUBELET_SOCKET) if kubelet else None,
         )
         response = web.Response(status=answer.status, body=answer.body)
@@ -204,13 +189,13 @@ class Server:
             "spec": {"audiences": [ISSUER], "expirationSeconds": LIFE},
             "status": {"token": token, "expirationTimestamp": timestamp(until)},
         }
-        return _response(201, encode(made))
+        return respond(201, encode(made))
 
     async def _watch(self, request: web.BaseRequest) -> web.StreamResponse:
         target = routes.parse_path(request.path)
         accept = request.headers.get("Accept", "")
         wanted = watch_request(target.kind, target.namespace, target.name, request.query, accept)
-        response = web.StreamResponse(headers={"Content-Type": _JSON})
+        response = web.StreamResponse(headers={"Content-Type": JSON})
         response.enable_chunked_encoding()
         async with contextlib.aclosing(self._hub.stream(wanted)) as chunks:
             first = await anext(chunks)  # raises 410 before any header is sent
@@ -232,75 +217,6 @@ class Server:
             async for chunk in chunks:
                 await response.write(chunk)
         return response
-
-    async def _side_channel(self, request: web.BaseRequest, word: str) -> web.StreamResponse:
-        if word == "progress" and request.method == "POST":
-            report = parse_json(await _body(request))
-            if not isinstance(report, dict) or not isinstance(report.get("resourceVersion"), int):
-                raise BadRequest('progress wants {"component": text, "resourceVersion": number}')
-            self._report(str(report.get("component")), report["resourceVersion"])
-            return _response(200, b"{}")
-        if word == "progress" and request.method == "GET":
-            told = {"newest": self.registry.store.newest, "components": self.progress.handled}
-            return _response(200, encode(told))
-        if word == "settle" and request.method == "GET":
-            components = [name for name in request.query.get("components", "").split(",") if name]
-            timeout = routes.seconds(request.query, "timeoutSeconds", _DEFAULT_SETTLE)
-            version = await self._settled(components, timeout)
-            return _response(200, encode({"resourceVersion": version}))
-        if word == "credentials" and request.method == "POST":
-            return _response(200, encode({"pods": await self._credentials(await _body(request))}))
-        raise routes.no_such_path()
-
-    async def _credentials(self, body: bytes) -> list[dict[str, str]]:
-        """The service account's files for each of ``{"pods": [[namespace, name], ...]}``."""
-        asked = parse_json(body)
-        if not isinstance(asked, dict) or not isinstance(asked.get("pods"), list):
-            raise BadRequest('credentials wants {"pods": [[namespace, name], ...]}')
-        found: list[dict[str, str]] = []
-        for namespace, name in asked["pods"]:
-            pod = self.registry.store.get("Pod", namespace, name)
-            found.append(await self._secure.credentials(pod) if self._secure and pod else {})
-        return found
-
-    async def _settled(self, components: list[str], timeout: float) -> int:
-        """Wait until every component has handled the newest version. A write while waiting moves the
-        goal, so only a report can end it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                if self._secure is not None:
-                    await self._secure.caught_up()
-                while True:
-                    newest = self.registry.store.newest
-                    if not self.progress.laggards(components, newest):
-                        return newest
-                    await self._reported.wait()
-        newest = self.registry.store.newest
-        raise not_settled(self.progress.laggards(components, newest), newest)
-
-
-async def _body(request: web.BaseRequest) -> bytes:
-    if not request.body_exists:
-        return b""
-    return await request.read()
-
-
-def _content_type(request: web.BaseRequest, body: bytes) -> str:
-    # aiohttp answers application/octet-stream when there is no header; kubectl scale sends none.
-    return request.content_type if body and request.headers.get("Content-Type") else ""
-
-
-def _response(code: int, body: bytes, *, content_type: str = _JSON, warnings: Any = ()) -> web.Response:
-    response = web.Response(status=code, body=body, headers={"Content-Type": content_type})
-    for text in warnings:
-        response.headers.add("Warning", f"299 - {_quoted(text)}")
-    return response
-
-
-def _quoted(text: str) -> str:
-    """A quoted-string of RFC 9110: whatever a user named a field, it stays one header line."""
-    shown = "".join(sign if sign.isprintable() else "?" for sign in text)
-    return '"' + shown.replace("\\", r"\\").replace('"', r"\"") + '"'
 
 
 def _die_with_parent() -> None:
@@ -334,7 +250,7 @@ async def serve(
     if managers:
         from controller.managers import runner as managers_runner
 
-        runner = managers_runner.start(registry, server.report, FAMILIES_OF[ip_family])
+        runner = managers_runner.start(registry, server.side_channel.report, FAMILIES_OF[ip_family])
     ready()
     await stopping.wait()
     if runner is not None:
