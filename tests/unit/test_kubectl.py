@@ -377,6 +377,22 @@ def test_a_tainted_node_gets_no_pods_or_loses_them(kubectl: Kubectl) -> None:
         kubectl("taint", "nodes", "node1", "node2", "k-")
 
 
+AUTOSCALER = """\
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}, maxReplicas: 3}
+"""
+
+
+def test_a_manifests_autoscaler_is_stored_with_a_warning(kubectl: Kubectl) -> None:
+    told = kubectl("apply", "--server-side", "-f", "-", input=AUTOSCALER)
+    assert "horizontalpodautoscaler.autoscaling/web" in told
+    kubectl("delete", "-f", "-", input=AUTOSCALER)
+    kubectl("apply", "-f", "-", input=AUTOSCALER)
+    kubectl("delete", "-f", "-", input=AUTOSCALER)
+
+
 def test_what_no_lab_can_do_is_refused_in_plain_words(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", input=WEB)
     assert "use kubectl scale --replicas=N" in kubectl.fails("autoscale", "deploy/web", "--max=3")
