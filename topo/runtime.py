@@ -23,6 +23,7 @@ from pathlib import Path
 from topo import linux
 from topo.images.image import Container
 from topo.runtime_containers import Containers
+from topo.runtime_exec import Execs
 from topo.runtime_wire import Channel, Message, RuntimeFault, listen
 
 log = logging.getLogger("runtime")
@@ -36,6 +37,7 @@ class Server:
         self._channels: set[Channel] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.containers = Containers(directory, on_exit=self._tell)
+        self.execs = Execs(self.containers)
         self._sock = sock
         self._loop.add_reader(sock, self._accept)
         self._loop.add_signal_handler(signal.SIGCHLD, self.containers.reap)
@@ -47,7 +49,7 @@ class Server:
 
     def _on_close(self, channel: Channel) -> None:
         self._channels.discard(channel)
-        self.containers.client_left(channel)
+        self.execs.client_left(channel)
 
     def _tell(self, event: Message) -> None:
         for channel in list(self._channels):
@@ -79,11 +81,9 @@ class Server:
             case "stop":
                 return await self.containers.stop(message["ids"], message["grace"])
             case "exec":
-                return await self.containers.exec(channel, message, fds)
+                return await self.execs.exec(channel, message, fds)
             case "exec_sync":
-                return await self.containers.exec_sync(
-                    message["container"], message["argv"], message["timeout"]
-                )
+                return await self.execs.exec_sync(message["container"], message["argv"], message["timeout"])
             case "input":
                 await self.containers.input(message)
                 return None

@@ -1,7 +1,7 @@
-"""The containers that run now: start, stop, exec, and what becomes of them when a process ends.
+"""The containers that run now: start, stop, and what becomes of them when a process ends.
 
 Used by the runtime's server only. Messages arrive here decoded; how they travel is ``runtime_wire``,
-how a box is made is ``runtime_box``.
+how a box is made is ``runtime_box``, what else runs in one ``runtime_exec``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from topo.images.table import find
 from topo.runtime_box import Box, Forker, Process
 from topo.runtime_busybox import applets
 from topo.runtime_input import Input
+from topo.runtime_log import Budget, LogFile, Outputs
 from topo.runtime_sys import CAPABILITIES
 from topo.runtime_wire import Channel, Message, RuntimeFault
 
@@ -32,7 +33,6 @@ log = logging.getLogger("runtime")
 
 TERMINATED = 128 + signal.SIGTERM
 KILLED = 128 + signal.SIGKILL
-_OUTPUT_LIMIT = 16 * 1024
 
 
 @dataclass
@@ -44,9 +44,24 @@ class Running:
     box: int | None = None
     main: int | None = None
     program: Program | None = None
+    log: LogFile | None = None
     input: Input | None = None
+    outputs: Outputs | None = None
     ended: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     stopping: bool = False
+
+    def close_theirs(self) -> None:
+        """The process has its ends."""
+        for ends in (self.input, self.outputs):
+            if ends:
+                ends.close_theirs()
+
+    def close(self) -> None:
+        """It has ended: what it wrote last is in its log then."""
+        for one in (self.input, self.outputs, self.log):
+            if one:
+                one.close()
+        self.input = self.outputs = self.log = None
 
 
 class Containers:
@@ -56,9 +71,10 @@ class Containers:
         self._loop = asyncio.get_running_loop()
         self._running: dict[str, Running] = {}
         self._on_exit = on_exit
-        self._children: dict[int, Callable[[int], None]] = {}
-        self._execs: dict[int, Channel] = {}
+        self.children: dict[int, Callable[[int], None]] = {}
+        """Who hears of which process' end."""
         self._forker = Forker()
+        self._budget = Budget()
         self._scratch = directory / "root"
         self._scratch.mkdir(exist_ok=True)
         self._busybox = applets(directory / "busybox")
@@ -76,7 +92,7 @@ class Containers:
             if pid == 0:
                 return
             code = os.waitstatus_to_exitcode(status)
-            callback = self._children.pop(pid, None)
+            callback = self.children.pop(pid, None)
             if callback is not None:
                 callback(code if code >= 0 else 128 - code)
 
@@ -91,7 +107,7 @@ class Containers:
                 file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)],
             )
         self._light = Channel(ours, on_message=self._light_says)
-        self._children[pid] = self._light_ended
+        self.children[pid] = self._light_ended
 
     def _light_says(self, channel: Channel, message: Message, fds: list[int]) -> None:
         running = self._running.get(message["container"])
@@ -140,23 +156,30 @@ class Containers:
             box = self._box(running)
             argv = running.program.argv if running.program else container.argv
             if argv:
-                with _output(container) as out, open(os.devnull, "rb") as null:
-                    fds = (null.fileno(), out, out)
-                    if container.stdin or container.tty:
-                        running.input = Input(tty=container.tty, log=container.log, user=container.user)
-                        fds = running.input.fds(out)
-                    process = self._process(running, argv, fds, tty=container.tty)
+                with open(os.devnull, "rb") as null:
+                    fds = self._standard(running, null.fileno())
+                    process = self.process(running, argv, fds, tty=container.tty)
                     running.main = self._forker.spawn(box, process)
-                self._children[running.main] = lambda code: self._ended(running, code, "")
-                if running.input:
-                    running.input.close_theirs()
+                self.children[running.main] = lambda code: self._ended(running, code, "")
+                running.close_theirs()
         except OSError as error:
             self._kill_box(running)
-            if running.input:
-                running.input.close()
+            running.close()
             text = f"failed to create containerd task: failed to start: {error.strerror}"
             return {"reason": "StartError", "message": text}
         return None
+
+    def _standard(self, running: Running, null: int) -> tuple[int, int, int]:
+        """Standard input, output and error: a terminal, or pipes whose other ends are the log's."""
+        container = running.container
+        if container.log:
+            running.log = LogFile(container.log, self._budget)
+        if container.stdin or container.tty:
+            running.input = Input(tty=container.tty, log=running.log, user=container.user)
+        if running.input and container.tty:
+            return (running.input.theirs,) * 3
+        running.outputs = Outputs(running.log, container.user)
+        return (running.input.theirs if running.input else null, *running.outputs.fds())
 
     def _box(self, running: Running) -> int:
         """The container's box, made now if it has none. OSError when it cannot be made."""
@@ -173,10 +196,10 @@ class Containers:
                 )
             )
             running.box = pid
-            self._children[pid] = lambda code: self._box_ended(running, code)
+            self.children[pid] = lambda code: self._box_ended(running, code)
         return running.box
 
-    def _process(
+    def process(
         self,
         running: Running,
         argv: Sequence[str],
@@ -197,6 +220,10 @@ class Containers:
             tty=tty,
         )
 
+    def spawn(self, running: Running, process: Process) -> int:
+        """One more process beside the container's own. OSError when it cannot be started."""
+        return self._forker.spawn(self._box(running), process)
+
     def _box_ended(self, running: Running, code: int) -> None:
         running.box = None
         if not running.image.light and running.main is None:
@@ -212,8 +239,7 @@ class Containers:
             return
         running.ended.set_result(code)
         self._kill_box(running)
-        if running.input:
-            running.input.close()
+        running.close()
         self._running.pop(running.container.id, None)
         if not running.stopping:
             self._on_exit(
@@ -252,6 +278,9 @@ class Containers:
         for running in list(self._running.values()):
             self._kill_box(running)
 
+    def running(self, container_id: str) -> Running | None:
+        return self._running.get(container_id)
+
     def describe(self) -> list[dict[str, Any]]:
         return [
             {
@@ -267,9 +296,7 @@ class Containers:
             for r in self._running.values()
         ]
 
-    # -- exec
-
-    def _find(self, message: Message) -> Running:
+    def find(self, message: Message) -> Running:
         namespace, pod, name = (
             message.get("namespace", "default"),
             message["pod"],
@@ -288,31 +315,9 @@ class Containers:
             "NotFound", f"no running container {name} in pod {namespace}/{pod} (it has {known})"
         )
 
-    async def exec(self, channel: Channel, message: Message, fds: list[int]) -> dict[str, int]:
-        """Run a command on the caller's descriptors; answers when it ended. Killed if the caller leaves."""
-        if len(fds) != 3:
-            raise RuntimeFault("BadRequest", "exec needs three descriptors")
-        running = self._find(message)
-        process = self._process(
-            running,
-            message["argv"],
-            (fds[0], fds[1], fds[2]),
-            env=message.get("env"),
-            tty=bool(message.get("tty")),
-        )
-        pid, ended = self._exec(running, process)
-        for fd in fds:
-            os.close(fd)
-        fds.clear()
-        self._execs[pid] = channel
-        try:
-            return {"exitCode": await ended}
-        finally:
-            self._execs.pop(pid, None)
-
     async def input(self, message: Message) -> None:
         """Type ``data`` (base64) into a container that has an input, end it, or tell its terminal's size."""
-        own = self._find(message).input
+        own = self.find(message).input
         if own is None:
             raise RuntimeFault("BadRequest", "the container has no standard input: its stdin is not true")
         if size := message.get("size"):
@@ -320,80 +325,3 @@ class Containers:
         await own.write(base64.b64decode(message.get("data", "")))
         if message.get("end"):
             await own.end()
-
-    def _exec(self, running: Running, process: Process) -> tuple[int, asyncio.Future[int]]:
-        try:
-            pid = self._forker.spawn(self._box(running), process)
-        except OSError as error:
-            raise RuntimeFault("ExecFailed", str(error.strerror)) from None
-        ended: asyncio.Future[int] = self._loop.create_future()
-        self._children[pid] = lambda code: None if ended.done() else ended.set_result(code)
-        return pid, ended
-
-    async def exec_sync(self, container_id: str, argv: Sequence[str], timeout: float) -> Message:
-        """``{"exitCode", "output"}``, as a probe needs it; DeadlineExceeded after ``timeout``."""
-        running = self._running.get(container_id)
-        if running is None:
-            raise RuntimeFault("NotFound", f"container {container_id} is not running")
-        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(writer, True)
-        output = bytearray()
-
-        def readable() -> None:
-            with contextlib.suppress(BlockingIOError):
-                data = os.read(reader, 65536)
-                if not data:
-                    self._loop.remove_reader(reader)
-                del output[_OUTPUT_LIMIT:]
-                output.extend(data)
-
-        try:
-            with open(os.devnull, "rb") as null:
-                pid, ended = self._exec(
-                    running, self._process(running, argv, (null.fileno(), writer, writer))
-                )
-        except RuntimeFault:
-            os.close(reader)
-            raise
-        finally:
-            os.close(writer)
-        self._loop.add_reader(reader, readable)
-        try:
-            async with asyncio.timeout(timeout):
-                code = await ended
-            readable()
-        except TimeoutError:
-            _kill_session(pid)
-            raise RuntimeFault(
-                "DeadlineExceeded", f"command {list(argv)} timed out after {timeout:g}s"
-            ) from None
-        finally:
-            self._loop.remove_reader(reader)
-            os.close(reader)
-        return {"exitCode": code, "output": bytes(output[:_OUTPUT_LIMIT]).decode(errors="replace")}
-
-    def client_left(self, channel: Channel) -> None:
-        for pid, owner in list(self._execs.items()):
-            if owner is channel:
-                _kill_session(pid)
-
-
-def _kill_session(pid: int) -> None:
-    for number in (signal.SIGHUP, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, number)
-
-
-@contextlib.contextmanager
-def _output(container: Container) -> Any:
-    """The descriptor of a container's log, which its own user may open again as /dev/stdout."""
-    path = container.log or os.devnull
-    if container.log:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if container.log:
-            os.fchown(fd, container.user, container.user)
-        yield fd
-    finally:
-        os.close(fd)

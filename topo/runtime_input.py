@@ -8,41 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 import pty
 import termios
 
-_CHUNK = 1 << 15
+from topo.runtime_log import LogFile, Source
+
 _END = b"\x04"
 
 
 class Input:
-    """``fds`` are what the process gets; ``close_theirs`` when it has them."""
+    """``theirs`` is what the process gets; ``close_theirs`` when it has it."""
 
-    def __init__(self, *, tty: bool, log: str, user: int) -> None:
+    def __init__(self, *, tty: bool, log: LogFile | None, user: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._tty = tty
-        self._log: io.FileIO | None = None
         if tty:
-            self._ours, self._theirs = pty.openpty()
-            self._log = io.FileIO(log or os.devnull, "a")
+            self._ours, self.theirs = pty.openpty()
         else:
-            self._theirs, self._ours = os.pipe2(os.O_CLOEXEC)
-        os.fchown(self._theirs, user, user)
+            self.theirs, self._ours = os.pipe2(os.O_CLOEXEC)
+        os.fchown(self.theirs, user, user)
         os.set_blocking(self._ours, False)
         self._open = self._theirs_open = True
-        if tty:
-            self._loop.add_reader(self._ours, self._show)
-
-    def fds(self, output: int) -> tuple[int, int, int]:
-        """``output`` is the log's, for a container without terminal."""
-        return (self._theirs, self._theirs, self._theirs) if self._tty else (self._theirs, output, output)
+        self._shown = Source(self._ours, log) if tty else None
 
     def close_theirs(self) -> None:
         if self._theirs_open:
             self._theirs_open = False
-            os.close(self._theirs)
+            os.close(self.theirs)
 
     async def write(self, data: bytes) -> None:
         """Returns when all of it was taken; what nobody reads any more is dropped."""
@@ -80,24 +73,8 @@ class Input:
         self.close_theirs()
         if not self._open:
             return
-        if self._tty:
-            self._show()
         self._open = False
-        self._loop.remove_reader(self._ours)
+        if self._shown:
+            self._shown.close()
         self._loop.remove_writer(self._ours)
         os.close(self._ours)
-        if self._log is not None:
-            self._log.close()
-
-    def _show(self) -> None:
-        assert self._log is not None
-        try:
-            data = os.read(self._ours, _CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:  # EIO: no process has it open
-            data = b""
-        if data:
-            self._log.write(data)
-        else:
-            self._loop.remove_reader(self._ours)

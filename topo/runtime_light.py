@@ -20,6 +20,7 @@ from topo import linux
 from topo.images.image import Container
 from topo.images.light import Exit, Host, PortInUse, Program
 from topo.images.table import find
+from topo.runtime_log import Budget
 from topo.runtime_wire import Channel, Message
 
 log = logging.getLogger("runtime.light")
@@ -30,6 +31,7 @@ class LightServer:
 
     def __init__(self, sock: socket.socket) -> None:
         self._hosts: dict[str, Host] = {}
+        self._logs = Budget()
         self.over = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._channel = Channel(sock, on_message=self._on_message, on_close=lambda _: self.over.set())
@@ -53,7 +55,7 @@ class LightServer:
 
     async def _start(self, container: Container) -> Message | None:
         """None when its sockets are bound, else why not."""
-        host = Host(container, on_exit=lambda end: self._exited(container.id, end))
+        host = Host(container, on_exit=lambda end: self._exited(container.id, end), logs=self._logs)
         self._hosts[container.id] = host
         try:
             module: Any = importlib.import_module(find(container.image).module)

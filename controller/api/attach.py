@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Any
 
-from controller.api import logs
+from controller.api import cri, logs
 from controller.api.exec import SUCCESS, Streams, answer_of, ask_runtime, sizes, tell
+from controller.api.log_query import from_now_on
 from controller.api.objects import Obj
 from controller.api.store import Store
-from controller.api.streams import RESIZE, STDIN, STDOUT, ExecRequest, Stream, Tasks
+from controller.api.streams import RESIZE, STDERR, STDIN, STDOUT, ExecRequest, Stream, Tasks
 
 _LOOK = 0.02
 """Seconds between two looks at the log: somebody sees what they type by it."""
@@ -27,10 +29,14 @@ async def attach(wanted: ExecRequest, streams: Streams, store: Store, directory:
     pod = store.get("Pod", wanted.namespace, wanted.pod)
     spec = _container(pod, wanted.container)
     door = _Door(directory / "runtime.sock", wanted)
-    file = f"{wanted.namespace}_{wanted.pod}_{wanted.container}.log"
-    asked = logs.LogRequest(file=file, container=wanted.container, follow=True, tail=0)
-    chunks = logs.lines(
-        directory / "log", asked, lambda: store.get("Pod", wanted.namespace, wanted.pod), look=_LOOK
+    if pod is None:
+        await tell(streams, SUCCESS)
+        return
+    batches = logs.entries(
+        directory / "log",
+        from_now_on(pod, wanted.container),
+        lambda: store.get("Pod", wanted.namespace, wanted.pod),
+        look=_LOOK,
     )
     async with Tasks() as tasks:
         for channel, work in ((STDIN, door.type), (RESIZE, door.resize)):
@@ -40,10 +46,12 @@ async def attach(wanted: ExecRequest, streams: Streams, store: Store, directory:
                 tasks.start(work(streams[channel], once=bool(spec.get("stdinOnce"))))
             else:
                 await streams[channel].drop()
-        async with contextlib.aclosing(chunks):
-            async for chunk in chunks:
-                if STDOUT in streams:
-                    await streams[STDOUT].write(chunk)
+        async with contextlib.aclosing(batches):
+            async for batch in batches:
+                for name, entries in itertools.groupby(batch, key=lambda entry: entry.stream):
+                    channel = STDERR if name == cri.STDERR else STDOUT
+                    if channel in streams:
+                        await streams[channel].write(b"".join(entry.text for entry in entries))
     await tell(streams, SUCCESS)
 
 

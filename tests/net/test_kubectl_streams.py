@@ -12,11 +12,13 @@ import subprocess
 import termios
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.net.kubelet_kit import Cluster
+from controller.api.objects import Obj
+from tests.net.kubelet_kit import Cluster, main_status
 from tests.net.streams_kit import Kubectl, Terminal, streaming
 from tests.unit.kubectl_kit import newest, oldest
 
@@ -124,7 +126,7 @@ def test_a_forward_to_a_closed_port_says_so(kubectl: Kubectl) -> None:
 def test_a_forward_carries_bytes_unharmed_and_half_closed(kubectl: Kubectl, cluster: Cluster) -> None:
     data = os.urandom(3_000_000)
     digest = hashlib.sha256(data).hexdigest()
-    listener = kubectl.started("exec", "shell", "--", "nc", "-l", "-p", "7000", "-e", "sha256sum")
+    listener = kubectl.started("exec", "shell", "--", "/busybox/nc", "-l", "-p", "7000", "-e", "sha256sum")
     with listener, kubectl.started("port-forward", "pod/shell", ":7000") as running:
         port = forwarded(running)
         cluster.inside("shell", "until netstat -ltn | grep -q :7000; do :; done")
@@ -215,3 +217,55 @@ def test_the_proxy_serves_the_api_on_the_users_side(kubectl: Kubectl) -> None:
         assert found
         with urllib.request.urlopen(f"http://{found[0]}/api/v1/nodes/node1", timeout=10) as answer:
             assert b'"node1"' in answer.read()
+
+
+def test_logs_have_times(kubectl: Kubectl) -> None:
+    """A stand-in, which has no process, logs its requests."""
+    with kubectl.started("port-forward", "pod/web", ":80") as running:
+        address = f"http://127.0.0.1:{forwarded(running)}/asked-for"
+        urllib.request.urlopen(address, timeout=10).close()
+    pattern = r'(\S+) 127\.0\.0\.1:\d+ "GET /asked-for" 200 \d+ "Python-urllib/3\.\d+"$'
+    with kubectl.started("logs", "-f", "--timestamps", "web") as running:
+        line = line_like(running, pattern)
+    found = re.search(pattern, line)
+    assert found
+    age = datetime.now(UTC) - datetime.fromisoformat(found[1])
+    assert timedelta(0) < age < timedelta(seconds=30)
+    soon = datetime.now(UTC) + timedelta(seconds=1)  # kubectl sends whole seconds
+    assert "asked-for" not in kubectl("logs", f"--since-time={soon:%Y-%m-%dT%H:%M:%SZ}", "web")
+    lines = kubectl("logs", "--since=2s", "talk").splitlines()
+    assert 1 <= len(lines) <= 12
+    assert kubectl("logs", "--since=1h", "talk").splitlines()[0] == "line 1"
+
+
+def test_following_ends_with_the_containers_life(kubectl: Kubectl, cluster: Cluster) -> None:
+    name = f"restarts-{next(NUMBERS)}"
+    script = "echo in; echo wrong >&2; sleep 1; printf out"
+    cluster.run(name, "busybox", container={"command": ["sh", "-c", script]}, ports=())
+    cluster.when(name, lambda pod: main_status(pod).get("restartCount", 0) >= 1 and running_now(pod))
+    followed = kubectl("logs", "-f", name)
+    assert sorted(followed.splitlines()) == ["in", "out", "wrong"]
+    assert sorted(kubectl("logs", "--previous", name).splitlines()) == ["in", "out", "wrong"]
+    cluster.client.delete("Pod", name, grace=0)
+
+
+def running_now(pod: Obj) -> bool:
+    return "running" in main_status(pod)["state"]
+
+
+def test_a_pod_that_writes_without_end_fills_nothing_and_holds_up_nobody(
+    kubectl: Kubectl, cluster: Cluster, place: Path
+) -> None:
+    name = f"floods-{next(NUMBERS)}"
+    cluster.run(name, "busybox", container={"command": ["yes"]}, ports=())
+    cluster.when(name, lambda pod: pod["status"].get("phase") == "Running")
+    file = place / "log" / f"default_{name}_main.log"
+    first = file.stat().st_ino
+    sizes = []
+    while file.stat().st_ino == first:  # until it has begun anew
+        sizes.append(file.stat().st_size)
+        assert kubectl("exec", "shell", "--", "echo", "served") == "served\n"
+    assert max(sizes) <= 10 << 20
+    assert kubectl("logs", "--tail=2", name) == "y\ny\n"
+    cluster.client.delete("Pod", name, grace=0)
+    cluster.until_gone(name)

@@ -7,21 +7,23 @@ Programs see no asyncio server, no aiohttp and no other pod. What an image answe
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, cast
 
 from topo.images.image import Container
 from topo.images.peer import Peer, peer_of, shown
 from topo.images.web import Handler, WebPort
+from topo.runtime_log import Budget, LogFile
 from topo.runtime_sys import socket_in
 
 Datagram = Callable[[bytes, Peer], bytes | None]
 Stream = Callable[[bytes, Peer], bytes | None]
+_LOG_EVERY = 0.05
+"""Seconds that a line may wait for others."""
 
 
 class Program(Protocol):
@@ -43,7 +45,7 @@ class PortInUse(Exception):
 class Host:
     """The machine as one light container sees it."""
 
-    def __init__(self, container: Container, *, on_exit: Callable[[Exit], None]) -> None:
+    def __init__(self, container: Container, *, on_exit: Callable[[Exit], None], logs: Budget) -> None:
         self.container = container
         self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
@@ -53,12 +55,14 @@ class Host:
         self._datagrams: list[asyncio.DatagramTransport] = []
         self._timers: list[asyncio.TimerHandle] = []
         self._over = False
+        self._log = LogFile(container.log, logs) if container.log else None
+        self._lines: list[tuple[int, str]] = []
 
     async def http(self, port: int, handler: Handler, *, raw: Stream | None = None) -> None:
         """Answer HTTP on a TCP port; ``raw`` answers connections whose first bytes are not HTTP."""
         sock = self._bound(socket.SOCK_STREAM, port)
         sock.listen(1024)
-        web = WebPort(handler, pod=self.container.pod)
+        web = WebPort(handler, pod=self.container.pod, log=self.log if self._log else None)
         self._web.append(web)
         factory = web.protocol if raw is None else lambda: _Sniffer(web, raw, self._streams)
         self._servers.append(await self._loop.create_server(factory, sock=sock))
@@ -92,13 +96,23 @@ class Host:
         self._timers.append(self._loop.call_later(seconds, callback))
 
     def log(self, line: str) -> None:
-        """One line of the container's log."""
-        if self.container.log:
-            with contextlib.suppress(OSError), Path(self.container.log).open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+        """One line of the container's log; written a moment later, with others."""
+        if self._log is not None:
+            if not self._lines:
+                self._loop.call_later(_LOG_EVERY, self._write_log)
+            self._lines.append((time.time_ns(), line))
+
+    def _write_log(self) -> None:
+        if self._log is not None and self._lines:
+            self._log.add_lines(self._lines)
+            self._lines = []
 
     def close(self) -> None:
         self._over = True
+        self._write_log()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
         for timer in self._timers:
             timer.cancel()
         for server in self._servers:
@@ -113,6 +127,7 @@ class Host:
     def _bound(self, kind: int, port: int, proto: int = 0) -> socket.socket:
         dual = any(":" in address for address in self.container.addresses)
         everywhere = "::" if dual else "0.0.0.0"
+        name = "sctp" if proto else "tcp" if kind == socket.SOCK_STREAM else "udp"
         sock = self.new_socket(kind, socket.AF_INET6 if dual else socket.AF_INET, proto)
         try:
             if dual:
@@ -122,11 +137,11 @@ class Host:
             sock.bind((everywhere, port))
         except OSError as error:
             sock.close()
-            name = "sctp" if proto else "tcp" if kind == socket.SOCK_STREAM else "udp"
             if error.errno == errno.EADDRINUSE:
                 text = f"listen {name} {shown((everywhere, port))}: bind: address already in use"
                 raise PortInUse(text) from None
             raise
+        self.log(f"serving {name} on {shown((everywhere, port))}")
         return sock
 
 

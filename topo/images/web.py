@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from topo.images.peer import Peer, peer_of
+from topo.images.peer import Peer, peer_of, shown
 
 POD_HEADER = "X-Podwire-Pod"
 """Every answer of a light image names its pod, so that a probe can count who answered."""
@@ -55,10 +55,11 @@ def not_found() -> Response:
 
 
 class WebPort:
-    """HTTP/1.1 on one listening socket: gives the event loop a protocol for each connection."""
+    """HTTP/1.1 on one listening socket: gives the event loop a protocol for each connection. ``log`` gets
+    a line for each request, as a web server's access log has it."""
 
-    def __init__(self, handler: Handler, *, pod: str) -> None:
-        self._handler, self._pod = handler, pod
+    def __init__(self, handler: Handler, *, pod: str, log: Callable[[str], None] | None = None) -> None:
+        self._handler, self._pod, self._log = handler, pod, log
         self._server = web.Server(self._answer, access_log=None, tcp_keepalive=False)
 
     def protocol(self) -> asyncio.Protocol:
@@ -98,6 +99,10 @@ class WebPort:
             content_type=response.content_type,
             charset="utf-8" if response.content_type.startswith("text/") else None,
         )
+        if self._log is not None:
+            peer = shown(peer_of(transport.get_extra_info("peername")))
+            agent = request.headers.get("User-Agent", "-")
+            self._log(f'{peer} "{request.method} {request.path_qs}" {response.status} {len(body)} "{agent}"')
         if response.then is not None:
             await answer.prepare(request)
             await answer.write_eof()
