@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from controller.api.errors import NotFound, UsageError
 from scenarios import cli_get
 from scenarios.cli_parsers import commands
 from scenarios.objects import endpoint_addresses
-from tests.unit.api_kit import ApiServer, api_server, deployment, namespace, pod, service
+from tests.unit.api_kit import ROOT, ApiServer, api_server, deployment, namespace, pod, service
 
 
 @pytest.fixture(scope="module")
@@ -118,33 +119,30 @@ def test_objects_as_they_are(printed: Printed) -> None:
     ]
 
 
-def test_a_watch_goes_on_with_every_change(
-    server: ApiServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    printed = ""
-    came = threading.Condition()
+WATCHING = """
+import sys
+from pathlib import Path
+from scenarios import cli_get
+from scenarios.cli_parsers import commands
+cli_get.get(Path(sys.argv[1]), commands()["get"].parse_args(["cm", "-w"]))
+"""
 
-    def keep(text: str = "") -> None:
-        nonlocal printed
-        with came:
-            printed += text + "\n"
-            came.notify()
 
-    monkeypatch.setattr("builtins.print", keep)
-    options = commands()["get"].parse_args(["cm", "-w"])
-    threading.Thread(target=cli_get.get, args=(server.socket, options), daemon=True).start()
-
-    def until(words: str) -> bool:
-        with came:
-            return came.wait_for(lambda: words in printed, timeout=10)
-
-    assert until("NAME   DATA   AGE\n")
+def test_a_watch_goes_on_with_every_change(server: ApiServer) -> None:
     made: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
-    server.client.create(made)
-    assert until("settings   0 ")
-    server.client.patch("ConfigMap", "settings", {"data": {"a": "1", "b": "2"}})
-    assert until("settings   2 ")
-    server.client.delete("ConfigMap", "settings")
+    command = [sys.executable, "-c", WATCHING, str(server.socket)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as watching:
+        try:
+            assert watching.stdout
+            assert watching.stdout.readline().split() == ["NAME", "DATA", "AGE"]
+            server.client.create(made)
+            assert watching.stdout.readline().split()[:2] == ["settings", "0"]
+            server.client.patch("ConfigMap", "settings", {"data": {"a": "1", "b": "2"}})
+            assert watching.stdout.readline().split()[:2] == ["settings", "2"]
+            server.client.delete("ConfigMap", "settings")
+            assert watching.stdout.readline().split()[:2] == ["settings", "2"]
+        finally:
+            watching.kill()
 
 
 def test_nothing_is_said_as_kubectl_says_it(printed: Printed) -> None:
