@@ -88,7 +88,7 @@ def run(options: Options) -> int:
     from controller.kubeproxy.metrics import Metrics
     from controller.kubeproxy.notices import Notices
     from controller.kubeproxy.progress import Reporter
-    from controller.kubeproxy.switch import Settings
+    from controller.kubeproxy.settings import Settings
     from controller.kubeproxy.worker import Objects, Worker
 
     gc.set_threshold(100_000, 50, 1000)  # what is held is long-lived: looking through it all costs pauses

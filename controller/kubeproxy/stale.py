@@ -7,6 +7,7 @@ Pure values; ``openflow.flush`` encodes them, ``switch`` sends them after the fl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -58,3 +59,35 @@ def outdated(before: frozenset[Stale], after: frozenset[Stale]) -> set[Stale]:
 
 def _to_all(way: Stale) -> Stale:
     return Stale(way.zone, way.asked, way.port)
+
+
+class Forgetting:
+    """What is to be forgotten now, and what once more after ``again_after`` seconds: the datapath's cached
+    flows outlive the barrier by some milliseconds, and a datagram that meets them brings the connection
+    back."""
+
+    def __init__(self, again_after: float) -> None:
+        self._after = again_after
+        self._due: set[Stale] = set()
+        self._pending: set[Stale] = set()
+        self.again_at = math.inf
+
+    @property
+    def due(self) -> bool:
+        return bool(self._due)
+
+    def add(self, stale: Iterable[Stale]) -> None:
+        self._due.update(stale)
+
+    def wake(self, now: float) -> None:
+        if now >= self.again_at:
+            self._due |= self._pending
+
+    def take(self, now: float) -> set[Stale]:
+        """All that is due; what was not taken before comes once more."""
+        taken, self._due = self._due, set()
+        if taken == self._pending:
+            self._pending, self.again_at = set(), math.inf
+        else:
+            self._pending, self.again_at = taken | self._pending, now + self._after
+        return taken

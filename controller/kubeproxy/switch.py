@@ -15,12 +15,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from itertools import chain, count
 from typing import Any, TextIO
 
 from controller.kubeproxy import openflow
+from controller.kubeproxy.change import Causes, Change
 from controller.kubeproxy.channel import BarrierAnswered, Channel, Described, Refused, Unasked
 from controller.kubeproxy.diff import (
     DeleteFlow,
@@ -38,50 +38,14 @@ from controller.kubeproxy.metrics import Metrics
 from controller.kubeproxy.proxier import Proxier
 from controller.kubeproxy.readback import ReadBack
 from controller.kubeproxy.said import about, counts, many, said, short
-from controller.kubeproxy.stale import Stale, outdated
+from controller.kubeproxy.settings import DEFAULTS, Settings
+from controller.kubeproxy.stale import Forgetting, outdated
 
 LOG = logging.getLogger("kubeproxy")
-MOST_CAUSES = 100  # of one change, in the log of timings; a switch that is away gathers no more
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """All in seconds, but ``attempts``."""
-
-    read_every: float = 3.0
-    answer_within: float = 10.0
-    answer_each: float = 0.001
-    """More for each message of a change: 130,000 take a slow machine some while."""
-    hold_deletes: float = 10.0
-    """After a connect, how long what seems left over stays while the proxier still waits for something."""
-    flush_again: float = 0.5
-    """After connections were forgotten, when the same are forgotten once more."""
-    retry_after: tuple[float, ...] = (0.05, 0.2, 1.0, 3.0)
-    """Pauses between attempts after the switch refused something; when they are used up the process ends."""
-
-
-DEFAULTS = Settings()
 
 
 class SwitchRefuses(Exception):
     """The switch refuses what we want again and again: a mistake of ours, so the process ends."""
-
-
-@dataclass(kw_only=True)
-class _Change:
-    """What is under way: sent, and not yet answered by the barrier."""
-
-    barrier: int
-    sent: list[Message]
-    version: int | None
-    began: float
-    causes: Sequence[str]
-    received: float
-    built: float = field(default_factory=time.monotonic)
-    """When it was known what to send, for the log of timings alone."""
-    errors: int = 0
-    flushes: bool = False
-    """Connections are being forgotten: what the switch says to that changes nothing else."""
 
 
 class Switch:
@@ -106,20 +70,18 @@ class Switch:
         self.have: Have | None = None
         self._whole = True  # compare all of what is desired, not the changes alone
         self._contents: dict[FlowKey, int] = {}
-        self._under_way: _Change | ReadBack | None = None
+        self._under_way: Change | ReadBack | None = None
         self._late = 0.0  # when the answer to that is overdue
         self._xids = count(1)
         self._version: int | None = None
         self._reported: int | None = None
-        self._causes: dict[str, None] = {}
-        self._received: float | None = None
+        self._causes = Causes()
         self._connected_at = 0.0
         self._next_read = 0.0
         self._not_before = 0.0
         self._attempts = 0
         self._waiting: list[str] = []
-        self._stale: set[Stale] = set()
-        self._again: tuple[float, set[Stale]] | None = None
+        self._forgetting = Forgetting(settings.flush_again)
         self._left: ReadBack | tuple[()] | None = None  # what was there before the first change of ours
 
     # what is heard
@@ -129,7 +91,7 @@ class Switch:
         self.channel, self.ports, self.have, self._under_way = channel, dict(ports), None, None
         self._whole, self._connected_at, self._not_before = True, now, now
         self._ports_moved = True
-        self._because("the switch connected", now)
+        self._causes.add("the switch connected", now)
         LOG.info("%s: switch connected, %d ports", self.node, len(ports))
         channel.send(openflow.set_config(next(self._xids)))
 
@@ -146,13 +108,13 @@ class Switch:
         else:
             self.ports[name] = number
         self._ports_moved = True
-        self._because(f"port {name} {'went' if number is None else f'is {number}'}", now)
+        self._causes.add(f"port {name} {'went' if number is None else f'is {number}'}", now)
 
     def apply(self, type: str, obj: dict[str, Any], at: float) -> None:
         self.proxier.apply(type, obj)
         meta = obj["metadata"]
         name = "/".join(part for part in (meta.get("namespace"), meta["name"]) if part)
-        self._because(f"{obj['kind']} {name}", at)
+        self._causes.add(f"{obj['kind']} {name}", at)
 
     def synced(self, version: int) -> None:
         """Every event up to this resourceVersion has been applied.
@@ -163,7 +125,7 @@ class Switch:
 
     def barrier_answered(self, heard: BarrierAnswered) -> None:
         change = self._under_way
-        if isinstance(change, _Change) and change.barrier == heard.xid:
+        if isinstance(change, Change) and change.barrier == heard.xid:
             self._under_way = None
             self._finish(change, heard.at)
 
@@ -190,7 +152,7 @@ class Switch:
             heard.error,
             about(heard.data, self.proxier.desired()),
         )
-        if isinstance(self._under_way, _Change):
+        if isinstance(self._under_way, Change):
             self._under_way.errors += 1
         elif isinstance(self._under_way, ReadBack):
             self._under_way = None
@@ -222,10 +184,9 @@ class Switch:
             return None
         if now < self._not_before:
             return self._not_before
-        if self._again is not None and now >= self._again[0]:
-            self._stale |= self._again[1]
+        self._forgetting.wake(now)
         if self.have is not None and not self._send(channel, self.have, now) and now < self._next_read:
-            return self._next_read if self._again is None else min(self._next_read, self._again[0])
+            return min(self._next_read, self._forgetting.again_at)
         if self._under_way is None:
             self._read(channel, now)
         return self._late
@@ -233,12 +194,6 @@ class Switch:
     def _wait(self, now: float, messages: int = 0) -> None:
         """From now on: how long until the switch is thought to be stuck."""
         self._late = now + self.settings.answer_within + messages * self.settings.answer_each
-
-    def _because(self, cause: str, at: float) -> None:
-        if len(self._causes) < MOST_CAUSES:
-            self._causes[cause] = None
-        if self._received is None:
-            self._received = at
 
     def _read(self, channel: Channel, now: float) -> None:
         read = ReadBack(flows=next(self._xids), groups=next(self._xids), began=now)
@@ -263,7 +218,7 @@ class Switch:
             LOG.info("%s: the switch holds %s; read in %.1f ms", self.node, holds, 1000 * (now - read.began))
         elif found != self.have:
             self._whole = True
-            self._because("the switch no longer held what was sent", now)
+            self._causes.add("the switch no longer held what was sent", now)
         if self.have is None and self._left is None:
             self._left = read
         self.have = found
@@ -275,7 +230,7 @@ class Switch:
             self._ports_moved = False
             self.proxier.set_ports(self.ports)
         changes = self.proxier.changes()
-        self._stale |= self.proxier.stale()
+        self._forgetting.add(self.proxier.stale())
         self._waiting = self._say_waiting(self.proxier.waiting())
         if not self._whole:
             return messages(changes, have)
@@ -285,7 +240,7 @@ class Switch:
             return [m for m in sends if not isinstance(m, DeleteFlow | DeleteGroup | RemoveBucket)]
         self._whole = False
         if isinstance(self._left, ReadBack):  # once: from then on the proxier knows itself what goes
-            self._stale |= outdated(self._left.ways(self.proxier.nodes()), self.proxier.ways())
+            self._forgetting.add(outdated(self._left.ways(self.proxier.nodes()), self.proxier.ways()))
             self._left = ()
         return sends
 
@@ -293,22 +248,21 @@ class Switch:
         """Send the difference as one bundle and a barrier; False when there is none."""
         sends = self._messages(have, now)
         version = None if self._waiting else self._version
-        causes, received = list(self._causes), self._received
-        self._causes, self._received = {}, None
+        causes, received = self._causes.take(now)
         if not sends:
             self._attempts = 0
-            if self._stale:
+            if self._forgetting.due:
                 self._flush(version, now)
                 return True
             self._report(version)
             return False
-        change = _Change(
+        change = Change(
             barrier=next(self._xids),
             sent=sends,
             version=version,
             began=now,
             causes=causes,
-            received=now if received is None else received,
+            received=received,
         )
         self._under_way = change
         self._wait(now, len(sends))
@@ -324,18 +278,12 @@ class Switch:
         return True
 
     def _flush(self, version: int | None, now: float) -> None:
-        """Have conntrack forget what no longer leads anywhere; ``version`` is reported when it has.
-
-        Once more after a while: the datapath's cached flows outlive the barrier by some milliseconds, and
-        a datagram that meets them brings the connection back.
-        """
+        """Have conntrack forget what no longer leads anywhere; ``version`` is reported when it has."""
         assert self.channel is not None, "called only while there is one"
-        stale, self._stale = self._stale, set()
-        pending = self._again[1] if self._again else set()
-        self._again = None if stale == pending else (now + self.settings.flush_again, stale | pending)
+        stale = self._forgetting.take(now)
         LOG.info("%s: forgetting UDP connections to %s", self.node, many(len(stale), "former way"))
         barrier = next(self._xids)
-        self._under_way = _Change(
+        self._under_way = Change(
             barrier=barrier, sent=[], version=version, began=now, causes=(), received=now, flushes=True
         )
         self._wait(now, len(stale))
@@ -343,7 +291,7 @@ class Switch:
         for piece in openflow.joined([*sends, openflow.barrier_request(barrier)]):
             self.channel.send(piece)
 
-    def _finish(self, change: _Change, now: float) -> None:
+    def _finish(self, change: Change, now: float) -> None:
         if change.flushes:
             self._report(change.version)
             return
@@ -358,19 +306,8 @@ class Switch:
         what = counts(change.sent)
         LOG.info("%s: %s in %.1f ms, because %s", self.node, what, milliseconds, short(change.causes))
         if self.timing is not None:
-            record = {
-                "node": self.node,
-                "receivedAt": time.time() - (time.monotonic() - change.received),
-                "barrierAt": time.time() - (time.monotonic() - now),
-                "milliseconds": round(milliseconds, 3),
-                "sendMilliseconds": round(1000 * (now - change.began), 3),
-                "programMilliseconds": round(1000 * (time.monotonic() - change.built), 3),
-                "messages": len(change.sent),
-                "resourceVersion": change.version,
-                "causes": list(change.causes),
-            }
-            print(json.dumps(record), file=self.timing, flush=True)
-        if self._stale:
+            print(json.dumps(change.timing(self.node, now)), file=self.timing, flush=True)
+        if self._forgetting.due:
             self._flush(change.version, now)
             return
         self._report(change.version)
@@ -382,7 +319,7 @@ class Switch:
         self._not_before = now + self.settings.retry_after[self._attempts]
         self._attempts += 1
         self.have, self._whole = None, True
-        self._because("the switch had refused something", now)
+        self._causes.add("the switch had refused something", now)
 
     def _report(self, version: int | None) -> None:
         if version is not None and version != self._reported:

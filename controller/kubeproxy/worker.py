@@ -27,7 +27,8 @@ from controller.kubeproxy.channel import (
     Unasked,
 )
 from controller.kubeproxy.metrics import Metrics
-from controller.kubeproxy.switch import DEFAULTS, Settings, Switch
+from controller.kubeproxy.settings import DEFAULTS, Settings
+from controller.kubeproxy.switch import Switch
 
 LOG = logging.getLogger("kubeproxy")
 Obj = dict[str, Any]

@@ -15,7 +15,8 @@ from controller.kubeproxy.channel import (
     BarrierAnswered,
     Described,
 )
-from controller.kubeproxy.switch import Settings, Switch
+from controller.kubeproxy.settings import Settings
+from controller.kubeproxy.switch import Switch
 
 Obj = dict[str, Any]
 PORTS = {"node1-host": 1, "node1-up": 2, "node1-p2": 3}

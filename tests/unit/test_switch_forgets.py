@@ -5,7 +5,7 @@ from __future__ import annotations
 from controller.kubeproxy.channel import (
     Refused,
 )
-from controller.kubeproxy.switch import Settings
+from controller.kubeproxy.settings import Settings
 from tests.kubeproxy_objects import endpoint_object, port_object, service_object, slice_object
 from tests.unit.switch_kit import READ_EVERY, Bench, Obj
 

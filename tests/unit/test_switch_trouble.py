@@ -9,7 +9,8 @@ import pytest
 from controller.kubeproxy.channel import (
     Refused,
 )
-from controller.kubeproxy.switch import Settings, SwitchRefuses
+from controller.kubeproxy.settings import Settings
+from controller.kubeproxy.switch import SwitchRefuses
 from tests.unit.switch_kit import READ_EVERY, Bench
 
 
