@@ -65,6 +65,29 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+def test_the_graph_of_the_running_lab_is_drawn_and_tried(folder: Path) -> None:
+    assert "  → backendflask:5001    DB_SERVICE\n" in answer("graph")
+    out = folder / "graph.json"
+    assert answer("graph", "--try", "-o", "json", "--out", str(out)) == ""
+    (edge,) = json.loads(out.read_text("utf-8"))["edges"]
+    assert (edge["tried"]["outcome"], edge["tried"]["failed"]) == ("ok", False)
+    wrong = """
+apiVersion: v1
+kind: Pod
+metadata: {name: lost, namespace: graph-test}
+spec: {containers: [{name: a, image: busybox, env: [{name: DB_ADDR, value: "backendflask.default:1"}]}]}
+"""
+    answer("kubectl", "create", "namespace", "graph-test")
+    try:
+        answer("kubectl", "apply", "-f", "-", input=wrong)
+        answer("kubectl", "wait", "-n", "graph-test", "--for=condition=Ready", "pod/lost")
+        tried = lab("graph", "--try", "-n", "graph-test")
+        assert (tried.returncode, "      refused, 10." in tried.stdout) == (1, True), tried.stdout
+        assert "env DB_ADDR names backendflask.default:1, the Service has 5001" in tried.stdout
+    finally:
+        answer("kubectl", "delete", "namespace", "graph-test", "--wait=false")
+
+
 def test_kubectl_reaches_the_lab_by_its_kubeconfig() -> None:
     file = Path("/run/podwire/podwire/kubeconfig")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
