@@ -16,7 +16,7 @@ from controller.api.streams import Stream, while_there
 
 _HEARTBEAT = 30.0
 """Seconds; a client that does not answer a ping in half of them is gone."""
-_CHUNK = 1 << 15
+_CHUNK = 1 << 17
 _MOST_MESSAGE = 16 << 20
 _CLOSE = 255
 """v5: this channel's one byte names a channel that the client closes."""

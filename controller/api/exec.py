@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -35,7 +36,8 @@ from controller.api.streams import (
 )
 
 Streams = Mapping[int, Stream]
-_CHUNK = 1 << 15
+_CHUNK = 1 << 17
+"""Bytes of one piece, and of a pipe: larger ones cost fewer turns of the loop."""
 _NOBODY = 65534
 """Who most pods' processes are: they may open /dev/stdout again."""
 _MOST_ANSWER = 1 << 20
@@ -162,6 +164,8 @@ def _pipes(request: ExecRequest, ours: contextlib.ExitStack, theirs: contextlib.
             theirs.callback(os.close, given[-1])
             continue
         reader, writer = os.pipe2(os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # its user's pipes are too many already: a shorter one will do
+            fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _CHUNK)
         mine, its = (writer, reader) if channel == STDIN else (reader, writer)
         found[channel] = ours.enter_context(io.FileIO(mine, "w" if channel == STDIN else "r"))
         os.set_blocking(mine, False)
@@ -185,19 +189,12 @@ class _Output:
 
     async def pour(self) -> None:
         while True:
-            self._loop.add_reader(self._fd, self._readable.set)
-            try:
-                await self._readable.wait()
-            finally:
-                self._loop.remove_reader(self._fd)
-            self._readable.clear()
-            if self._over:
-                self._readable.set()
             try:
                 data = os.read(self._fd, _CHUNK)
             except BlockingIOError:
                 if self._over:
                     return
+                await self._wait()
                 continue
             except OSError:  # EIO: nobody has the terminal open
                 return
@@ -205,6 +202,15 @@ class _Output:
                 return
             await self._stream.write(data)
             await asyncio.sleep(0)  # others live here too
+
+    async def _wait(self) -> None:
+        self._loop.add_reader(self._fd, self._readable.set)
+        try:
+            await self._readable.wait()
+        finally:
+            self._loop.remove_reader(self._fd)
+        if not self._over:
+            self._readable.clear()
 
 
 async def _feed(file: io.FileIO, stream: Stream, *, tty: bool) -> None:

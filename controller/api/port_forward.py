@@ -23,7 +23,7 @@ from controller.api.objects import Obj
 from controller.api.store import Store
 from controller.api.streams import Stream, Tasks
 
-_CHUNK = 1 << 15
+_CHUNK = 1 << 17
 _TIMEOUT = 10.0
 
 

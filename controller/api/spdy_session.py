@@ -13,7 +13,7 @@ from controller.api.spdy import REFUSED, Codec, Data, Frame, GoAway, Opened, Pin
 from controller.api.streams import Stream
 
 _MOST_STREAMS = 1000
-_CHUNK = 1 << 15
+_CHUNK = 1 << 17
 
 
 class SpdyStream(Stream):
