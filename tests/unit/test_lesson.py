@@ -161,6 +161,15 @@ def test_without_a_terminal_there_are_no_colours(names: Directory) -> None:
     assert "\x1b" not in shown(everything(names))
 
 
+def test_the_rows_of_a_table_that_is_printed_are_cut_at_the_width_and_sentences_are_not() -> None:
+    row = "web-1   1/1   Running   10.244.1.2"
+    command = Command(where="client1", command="x", status=0, output=f"{row}\n{'word ' * 12}end")
+    text = shown(Result(lesson="x", steps=[Step(title="one", events=[command])]), width=30)
+    assert "    web-1   1/1   Running   1…\n" in text
+    assert text.count("word") == 12
+    assert "end\n" in text
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 200])
 def test_all_is_shown_at_every_width(names: Directory, width: int) -> None:
     text = shown(everything(names), width=width)
