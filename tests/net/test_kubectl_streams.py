@@ -259,6 +259,8 @@ def test_a_pod_that_writes_without_end_fills_nothing_and_holds_up_nobody(
     name = f"floods-{next(NUMBERS)}"
     cluster.run(name, "busybox", container={"command": ["yes"]}, ports=())
     cluster.when(name, lambda pod: pod["status"].get("phase") == "Running")
+    with kubectl.started("logs", "-f", name) as running:
+        line_like(running, "y")
     file = place / "log" / f"default_{name}_main.log"
     first = file.stat().st_ino
     sizes = []
