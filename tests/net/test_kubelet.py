@@ -113,7 +113,7 @@ def test_an_exec_probe_makes_a_pod_ready_and_unready_again(cluster: Cluster) -> 
 
 def test_a_failed_liveness_probe_restarts_the_container_and_keeps_the_address(cluster: Cluster) -> None:
     probe = {"tcpSocket": {"port": 81}, "periodSeconds": 1, "failureThreshold": 1}
-    cluster.run("sick", container={"livenessProbe": probe})
+    cluster.run("sick", "podwire/echo", container={"livenessProbe": probe})
     cluster.settle()
     before = cluster.pod("sick")["status"]["podIP"]
     after = cluster.when("sick", lambda pod: main_status(pod).get("restartCount") == 1)
