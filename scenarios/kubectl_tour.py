@@ -107,15 +107,16 @@ def port_forward(lesson: Lesson, admin: Administrator) -> None:
             "Previously, we have made the app available via kubectl port-forward by forwarding the Pods’ IP "
             "to localhost."
         )
-        with Beside(admin, admin.popen, "Forwarding from 127.0.0.1") as forward:
+        with lesson.watch() as seen, Beside(admin, admin.popen, "Forwarding from 127.0.0.1") as forward:
             lesson.run(forward, f"kubectl port-forward deployment/frontend {PORT}:{PORT}")
-            with lesson.watch() as seen:
-                answer = lesson.run(lesson.lab.outside(), f"{CURL} http://localhost:{PORT}/{HEALTH}")
+            answer = lesson.run(lesson.lab.outside(), f"{CURL} http://localhost:{PORT}/{HEALTH}")
         lesson.check("the frontend answers on client1's localhost", expected="200", seen=answer.stdout)
         lesson.say(
             "The bytes go from client1's loopback into kubectl, in its TLS connection to the API server, "
             "from there to the pod's kubelet, and it dials the pod's own localhost:"
         )
+        asked = seen.all_to(str(lesson.lab.node(1).ip), 6443)
+        lesson.packets(asked[-1], "the connection that carried it, the last that kubectl opened")
         to_api = on_links(seen, ("client1",))
         lesson.table(
             ("between", "and", "packets on client1's link"),
