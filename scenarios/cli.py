@@ -43,7 +43,7 @@ The house
   ./lab list                    the lessons, one line each
   ./lab test                    every test; ./lab bench: every measurement
   ./lab conformance             Kubernetes' own end-to-end cases, and the score
-  ./lab setup                   install what is missing, and nothing else
+  ./lab setup                   install what is missing (setup python: Kubernetes' clients for pods, too)
 
 ./lab COMMAND --help explains each, with examples."""
 
