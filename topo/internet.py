@@ -39,7 +39,7 @@ class Internet:
 
     def __init__(self, netns: Netns, plan: Plan) -> None:
         self._netns, self._names = netns, names(plan)
-        self._loop = asyncio.new_event_loop()
+        self._loop, self._over = asyncio.new_event_loop(), asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=INTERNET, daemon=True)
 
     def start(self) -> Internet:
@@ -47,7 +47,8 @@ class Internet:
         return self
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Also while it starts: a loop that is stopped then says so on standard error."""
+        self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
@@ -59,11 +60,14 @@ class Internet:
                 pages = Pages(80, {"/": lambda: (200, PAGE), "/healthz": lambda: (200, "ok\n")})
             return await listener.start(), await pages.start()
 
-        servers = self._loop.run_until_complete(serve())
-        self._loop.run_forever()
-        for server in servers:
-            server.close()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        async def serve_until_stopped() -> None:
+            servers = await serve()
+            await self._over.wait()
+            for server in servers:
+                server.close()
+            await asyncio.sleep(0)
+
+        self._loop.run_until_complete(serve_until_stopped())
         self._loop.close()
 
 
