@@ -28,7 +28,7 @@ from controller.api.errors import MachineError, NotSettled, Unreachable, UsageEr
 from controller.api.manifests import Document, check, load, read
 from controller.api.objects import Obj
 from topo import cloud as clouds
-from topo import dns, sandbox
+from topo import dns, ingress, sandbox
 from topo import tunnel as tunnels
 from topo.addons import cluster_dns
 from topo.capture import Capture, LinkEnd, keep_timestamps
@@ -208,6 +208,7 @@ class Lab:
         proxies = [f"kubeproxy/{node.name}" for node in self.plan.nodes]
         try:
             names = dns.components(self.client) if self.config.dns == "podwire" else []
+            names += ingress.components(self.client)
             others = [clouds.COMPONENT] * bool(self.cloud) + [tunnels.COMPONENT] * bool(self._tunnels)
             version = self.client.settle(["managers", "kubelet", *proxies, *names, *others], timeout)
         except (NotSettled, Unreachable) as error:

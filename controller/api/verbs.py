@@ -313,7 +313,7 @@ def _warnings(kind: Kind) -> tuple[str, ...]:
     if kind.behaviour:
         return ()
     if kind.kind in ("Ingress", "IngressClass"):
-        return (f"{kind.plural} need an ingress controller: scenarios/manifests/ingress-nginx.yaml is one",)
+        return (f"{kind.plural} are for an ingress controller, as scenarios/manifests/ingress-nginx.yaml",)
     return (f"podwire stores {kind.plural} and shows them, but nothing in this lab acts on them",)
 
 

@@ -20,7 +20,7 @@ from controller.api.client import Batch, Client, Informer
 from controller.api.errors import ApiError, NotFound, PodwireError, Unreachable, UserError
 from controller.api.incluster import InCluster
 from controller.api.objects import Obj
-from controller.ingress.nginx import Nginx, NginxError, available
+from controller.ingress.nginx import Nginx, NginxError
 from controller.ingress.render import render
 from controller.ingress.routes import KINDS, Note, Routes, name_of, routes
 
@@ -171,6 +171,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--publish-service", default="", help="NAMESPACE/NAME of the controller's own Service")
     made.add_argument("--api", help="the API server's Unix socket (default: as a pod, over TLS)")
     made.add_argument("--directory", default="/tmp/nginx", help="where nginx keeps its files")
+    made.add_argument("--nginx", default="nginx", help="the program")
     return made
 
 
@@ -179,10 +180,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     ignored = [word for word in others if word.startswith("-")]
     if ignored:
         say("INFO", f"not known here, left alone: {' '.join(ignored)}")
-    program = available()
-    if program is None:
-        say("ERROR", "there is no program nginx: install nginx-light")
-        return 2
     namespace, _, name = arguments.publish_service.partition("/")
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -191,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         client = Client(arguments.api, COMPONENT) if arguments.api else InCluster(COMPONENT)
         app = App(
             client,
-            Nginx(Path(arguments.directory), program),
+            Nginx(Path(arguments.directory), arguments.nginx),
             component=f"ingress/{os.environ.get('HOSTNAME', socket.gethostname())}",
             publish=(namespace, name) if name else None,
         ).start()

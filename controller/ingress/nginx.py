@@ -6,7 +6,6 @@ worker with an older configuration takes a new connection any more.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -96,11 +95,3 @@ class Nginx:
 def _taken_over(old: set[int], now: dict[int, str]) -> bool:
     """A new worker is there, and the old ones listen no more."""
     return any(pid not in old for pid in now) and all(_LEAVING in now[pid] for pid in old & set(now))
-
-
-def available(program: str = "nginx") -> str | None:
-    """Where the program is; /usr/sbin is not on everybody's path."""
-    for folder in [*os.get_exec_path(), "/usr/sbin", "/usr/local/sbin"]:
-        if os.access(f"{folder}/{program}", os.X_OK):
-            return f"{folder}/{program}"
-    return None

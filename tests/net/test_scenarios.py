@@ -37,6 +37,7 @@ LESSONS = {
     "kube_proxy": 25,
     "dns_failover": 20,
     "kubectl_tour": 40,
+    "ingress": 40,
 }
 """With the number of checks each has at least."""
 BY_LAB = ("clusterip", "loadbalancer")

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from controller.ingress.nginx import Nginx, NginxError, available
+from controller.ingress.nginx import Nginx, NginxError
 from controller.ingress.render import render
 from controller.ingress.routes import Routes, match, routes
+from topo.images.ingress_nginx import MISSING, nginx_program
 
 Obj = dict[str, Any]
 CLASS: Obj = {
@@ -168,8 +169,8 @@ class Front:
     """nginx on a Unix socket."""
 
     def __init__(self, directory: Path) -> None:
-        program = available()
-        assert program is not None, "nginx-light is not installed"
+        program = nginx_program()
+        assert program is not None, MISSING
         self.directory, self.nginx = directory, Nginx(directory, program)
 
     def use(self, wanted: Routes) -> str:
