@@ -89,9 +89,9 @@ _ROWS = (
          short_names=("ip",), behaviour=True),
     Kind(kind="ServiceAccount", plural="serviceaccounts", short_names=("sa",), subresources=("token",),
          behaviour=True),
+    Kind(kind="ConfigMap", plural="configmaps", short_names=("cm",), behaviour=True),
+    Kind(kind="Secret", plural="secrets", behaviour=True),
     # What is stored and served, with a Warning.
-    Kind(kind="ConfigMap", plural="configmaps", short_names=("cm",)),
-    Kind(kind="Secret", plural="secrets"),
     Kind(kind="PersistentVolumeClaim", plural="persistentvolumeclaims", short_names=("pvc",),
          subresources=_STATUS),
     Kind(kind="PersistentVolume", plural="persistentvolumes", namespaced=False, short_names=("pv",),

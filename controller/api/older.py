@@ -51,6 +51,10 @@ def refused_autoscaler() -> MethodNotAllowed:
     return error
 
 
+def is_allowed(group: str, method: str) -> bool:
+    return method in _METHODS.get(group, (method,))
+
+
 def asked(method: str, path: str) -> Older | None:
     """What is asked for in an older version, if it is."""
     if path.startswith(_AUTOSCALING) and "/horizontalpodautoscalers" in path:
@@ -58,7 +62,7 @@ def asked(method: str, path: str) -> Older | None:
     for group, kind in (LISTED | {"discovery.k8s.io": KINDS["EndpointSlice"]}).items():
         before = f"/apis/{group}/{VERSION}/"
         if path.startswith(before) and kind.plural in path.split("/"):
-            if method not in _METHODS.get(group, (method,)):
+            if not is_allowed(group, method):
                 raise MethodNotAllowed(f"use {kind.api_version} to write {kind.plural}")
             return Older(f"{group}/{VERSION}", kind, f"/apis/{kind.api_version}/{path.removeprefix(before)}")
     return None

@@ -21,7 +21,7 @@ from controller.api.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from tests.unit.api_kit import ApiServer, api_server, config_map, deployment, namespace, pod, service
+from tests.unit.api_kit import ApiServer, api_server, deployment, namespace, pod, service
 
 
 @pytest.fixture(scope="module")
@@ -217,10 +217,12 @@ def test_a_body_that_is_no_pod_is_refused(
 
 
 def test_a_kind_without_behaviour_is_stored_with_a_warning(server: ApiServer) -> None:
-    code, made, headers = raw(server, "POST", "/api/v1/namespaces/default/configmaps", config_map())
-    assert (code, made["data"]) == (201, {"a": "1"})
-    assert headers["Warning"].startswith('299 - "podwire stores configmaps')
-    assert raw(server, "GET", "/api/v1/namespaces/default/configmaps/settings")[2]["Warning"] is None
+    path = "/api/v1/namespaces/default/podtemplates"
+    template = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "kept"}}
+    code, made, headers = raw(server, "POST", path, template)
+    assert (code, made["metadata"]["name"]) == (201, "kept")
+    assert headers["Warning"].startswith('299 - "podwire stores podtemplates')
+    assert raw(server, "GET", f"{path}/kept")[2]["Warning"] is None
 
 
 def test_unknown_fields_are_warnings_or_errors_as_asked(server: ApiServer) -> None:
