@@ -68,7 +68,9 @@ def _owned(obj: Obj) -> bool:
 
 def _workload(obj: Obj) -> Workload:
     spec = (_template(obj).get("spec") or {}) if obj["kind"] in WORKLOADS else {}
-    replicas = obj["spec"].get("replicas", 1) if obj["kind"] in WORKLOADS[:2] + WORKLOADS[3:5] else None
+    replicas = (
+        (obj.get("spec") or {}).get("replicas", 1) if obj["kind"] in WORKLOADS[:2] + WORKLOADS[3:5] else None
+    )
     return Workload(
         kind=obj["kind"],
         namespace=obj["metadata"]["namespace"],
@@ -81,9 +83,9 @@ def _workload(obj: Obj) -> Workload:
 
 def _template(obj: Obj) -> Obj:
     """The pod that a workload makes, with its namespace."""
-    spec = obj["spec"]
+    spec = obj.get("spec") or {}
     if obj["kind"] == "CronJob":
-        spec = spec["jobTemplate"]["spec"]
+        spec = (spec.get("jobTemplate") or {}).get("spec") or {}
     made = obj if obj["kind"] == "Pod" else spec.get("template") or {}
     place = {"namespace": obj["metadata"]["namespace"], "name": obj["metadata"]["name"]}
     return {"metadata": {**(made.get("metadata") or {}), **place}, "spec": made.get("spec") or {}}
@@ -129,7 +131,9 @@ class _Builder:
 
     def read(self, maker: Obj) -> None:
         pod = _template(maker)
-        aliases = {name for alias in pod["spec"].get("hostAliases") or () for name in alias["hostnames"]}
+        aliases = {
+            name for alias in pod["spec"].get("hostAliases") or () for name in alias.get("hostnames") or ()
+        }
         for word in ("initContainers", "containers"):
             for container in pod["spec"].get(word) or ():
                 told = list(self._teller.told(pod, container))
@@ -201,7 +205,9 @@ class _Builder:
     def rules(self, ingress: Obj) -> None:
         """An Ingress sends requests to Services by name, and says so in a field of its own."""
         for said, backend in _backends(ingress["spec"]):
-            wanted = backend.get("service") or {}
+            wanted = backend.get("service")
+            if not wanted:
+                continue  # a resource of another kind
             namespace, name = ingress["metadata"]["namespace"], wanted.get("name", "")
             port = wanted.get("port") or {}
             service = self._services.get((namespace, name))

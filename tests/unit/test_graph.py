@@ -342,6 +342,46 @@ def test_a_workload_does_not_talk_to_itself_by_saying_its_name() -> None:
     assert [reason.name for reason in edge.reasons] == ["PEERS"]
 
 
+ODD = [
+    {"kind": "CronJob", "metadata": {"name": "a"}},
+    {"kind": "CronJob", "metadata": {"name": "a"}, "spec": {"jobTemplate": {}}},
+    {"kind": "Deployment", "metadata": {"name": "a"}, "spec": {"template": None}},
+    {"kind": "Ingress", "metadata": {"name": "a"}, "spec": {"rules": [{"host": "x"}, {"http": None}]}},
+    {
+        "kind": "Ingress",
+        "metadata": {"name": "a"},
+        "spec": {"defaultBackend": {"resource": {"kind": "b", "name": "c"}}},
+    },
+    {
+        "kind": "Pod",
+        "metadata": {"name": "a"},
+        "spec": {
+            "hostAliases": [{"ip": "1.2.3.4"}],
+            "volumes": [{"name": "v", "configMap": {}}],
+            "containers": [
+                {
+                    "name": "a",
+                    "image": "b",
+                    "env": [{"name": "X"}, {"name": "Y", "valueFrom": {}}],
+                    "envFrom": [{}],
+                    "volumeMounts": [{"name": "v", "mountPath": "/x"}],
+                    "command": [],
+                    "args": None,
+                }
+            ],
+        },
+    },
+    {"kind": "Secret", "metadata": {"name": "a"}, "data": {"x": "%%%", "y": None}},
+    {"kind": "ConfigMap", "metadata": {"name": "a"}, "data": None},
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd["kind"])
+def test_an_odd_object_makes_no_edges_and_no_fuss(odd: Obj) -> None:
+    graph = build([odd])
+    assert (graph.edges, graph.warnings) == ((), ())
+
+
 def test_an_alias_of_the_pod_is_nobodys_service() -> None:
     aliases = [{"ip": "10.0.0.9", "hostnames": ["ads"]}]
     graph = graph_of(deployment("front", container(ADS_ADDR="ads:9555"), hostAliases=aliases))
