@@ -111,7 +111,7 @@ def _up() -> Parser:
         "up",
         "Start a cluster that stays, and apply manifests. Ctrl-C or `./lab down` ends it.",
         """\
-  ./lab up scenarios/manifests/*.yaml          in the foreground, with its log
+  ./lab up scenarios/manifests/services_*.yaml in the foreground, with its log
   ./lab up -d my-app.yaml                      in the background
   ./lab up --lab second --nodes 5              another one beside it
   ./lab up --cloud my-app.yaml                 type LoadBalancer gets an external address
