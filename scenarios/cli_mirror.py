@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     )
     config = cluster_config(options, cloud=True)
     ours, theirs = socket.socketpair()
-    start_reader(theirs)  # it ends when the socket does
+    start_reader(theirs, quiet=options.detach)  # it ends when the socket does
     theirs.close()
     line = Line(ours)
     line.tell(**asdict(wish))
@@ -51,8 +51,11 @@ def run(options: argparse.Namespace) -> int:
     sandbox.enter(lambda: _stay(config, access, line), name=options.lab, detach=options.detach)
 
 
-def start_reader(sock: socket.socket) -> subprocess.Popen[bytes]:
-    """``python -m topo.mirror`` as the user behind sudo, who alone may read the files that it is told."""
+def start_reader(sock: socket.socket, *, quiet: bool) -> subprocess.Popen[bytes]:
+    """``python -m topo.mirror`` as the user behind sudo, who alone may read the files that it is told.
+
+    ``quiet``: it must not hold on to the terminal, or pipe, of a command that ends before it does.
+    """
     environment = {**os.environ, "PYTHONPATH": str(inside.CHECKOUT)}
     them = kubeconfig.user()
     identity: dict[str, Any] = {}
@@ -68,6 +71,8 @@ def start_reader(sock: socket.socket) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "topo.mirror", str(sock.fileno())],
         pass_fds=[sock.fileno()],
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL if quiet else None,
         env=environment,
         start_new_session=True,  # Ctrl-C is the lab's; the reader ends when the lab has
         **identity,

@@ -25,6 +25,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from dataclasses import asdict
 from functools import partial
@@ -262,6 +263,8 @@ def main(line: Line) -> int:
         line.tell(error="UserError", text=_sentence(error, wish))
     except PodwireError as error:
         line.tell(error=type(error).__name__, text=str(error))
+    except Exception:  # a bug of ours: shown where the rest is shown
+        line.say(traceback.format_exc())
     return 1
 
 

@@ -7,7 +7,7 @@ again. What is wanted is ``mirror_objects``' answer; who asks when is ``mirror``
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from controller.api import objects
@@ -15,7 +15,7 @@ from controller.api.client import Client
 from controller.api.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound
 from controller.api.objects import Key, Obj
 from topo.mirror_objects import MIRRORED_UID, MIRRORS
-from topo.mirror_theirs import service_of
+from topo.mirror_theirs import Name, service_of
 
 _ORDER = ("Namespace", "Service", "Pod", "EndpointSlice")
 Otherwise = Callable[[Key], Obj | None]
@@ -32,7 +32,7 @@ class Player:
         self._applied: dict[Key, Obj] = {}
         self._leaving: set[Key] = set()
         self._refused: dict[Key, Obj] = {}
-        self._ready: Counter[tuple[str, str]] = Counter()
+        self._ready: Counter[Name] = Counter()
 
     def holds(self, at: Key) -> bool:
         return at in self._applied
@@ -146,15 +146,22 @@ class Player:
             self._tell(line)
 
     def _tell_endpoints(self, wanted: Mapping[Key, Obj]) -> None:
-        now: Counter[tuple[str, str]] = Counter()
+        ready: dict[Name, set[str]] = {}
         for at, obj in wanted.items():
             if at.kind == "EndpointSlice":
-                ready = [one for one in obj["endpoints"] if (one.get("conditions") or {}).get("ready", True)]
-                now[service_of(obj)] += len(ready)
+                ready.setdefault(service_of(obj), set()).update(_ready(obj))
+        now = Counter({name: len(who) for name, who in ready.items()})
         for name in sorted(now.keys() | self._ready.keys()):
             if now[name] != self._ready[name]:
                 self._say(f"~ endpoints of {'/'.join(name)}: {now[name]} ready (were {self._ready[name]})")
         self._ready = now
+
+
+def _ready(piece: Obj) -> Iterator[str]:
+    """The pods (or addresses) of a slice that are; a pod of both families is one."""
+    for endpoint in piece["endpoints"]:
+        if (endpoint.get("conditions") or {}).get("ready", True):
+            yield (endpoint.get("targetRef") or {}).get("name") or endpoint["addresses"][0]
 
 
 def _name(at: Key) -> str:
