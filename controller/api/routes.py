@@ -46,6 +46,10 @@ def parse_path(path: str) -> Target:
     if namespace and not kind.namespaced:
         raise no_such_path()
     target = Target(kind, namespace, *rest[1:])
+    if target.subresource == "ephemeralcontainers":
+        raise BadRequest(
+            "ephemeral containers are not served here: kubectl exec runs commands in the pod's own"
+        )
     if target.subresource and target.subresource not in kind.subresources:
         raise no_such_path()
     if target.name and kind.namespaced and not namespace:

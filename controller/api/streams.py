@@ -121,6 +121,20 @@ def check_runs(pod: Obj) -> None:
         raise BadRequest(f"unable to upgrade connection: pod {name} is not running. Current status={phase}")
 
 
+def check_container_runs(pod: Obj, container: str) -> None:
+    """BadRequest, in a kubelet's words, when no command can be run there: also of a pod that is about to
+    begin or to end, whose other containers may run."""
+    name = objects.name(pod)
+    if not (pod.get("spec") or {}).get("nodeName"):
+        raise BadRequest(f"pod {name} does not have a host assigned")
+    status = pod.get("status") or {}
+    for word in ("containerStatuses", "initContainerStatuses"):
+        for one in status.get(word) or ():
+            if one["name"] == container and "running" in (one.get("state") or {}):
+                return
+    raise BadRequest(f'unable to upgrade connection: container not found ("{container}")')
+
+
 def _container(pod: Obj, wanted: str) -> str:
     name, spec = objects.name(pod), pod["spec"]
     known = [one["name"] for word in ("containers", "initContainers") for one in spec.get(word) or ()]

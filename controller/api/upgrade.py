@@ -34,6 +34,7 @@ from controller.api.streams import (
     ExecRequest,
     Stream,
     Tasks,
+    check_container_runs,
     check_runs,
     exec_request,
     while_there,
@@ -68,7 +69,7 @@ class Upgrades:
                 return await self._forward_by_websocket(request, pod)
             return await self._forward_by_spdy(request, pod)
         wanted = exec_request(pod, request.query, attach=word == "attach")
-        check_runs(pod)
+        check_container_runs(pod, wanted.container)
         if by_websocket:
             return await self._command_by_websocket(request, wanted)
         return await self._command_by_spdy(request, wanted)

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -271,3 +272,65 @@ def test_a_pod_that_writes_without_end_fills_nothing_and_holds_up_nobody(
     assert kubectl("logs", "--tail=2", name) == "y\ny\n"
     cluster.client.delete("Pod", name, grace=0)
     cluster.until_gone(name)
+
+
+def test_a_container_that_does_not_run_takes_no_command(kubectl: Kubectl, cluster: Cluster) -> None:
+    name = f"half-{next(NUMBERS)}"
+    lives = {"name": "lives", "image": "busybox", "command": ["sleep", "1000"]}
+    dies = {"name": "dies", "image": "busybox", "command": ["true"]}
+    cluster.run(name, containers=[lives, dies], restartPolicy="Never")
+    cluster.when(
+        name, lambda pod: "terminated" in state_of(pod, "dies") and "running" in state_of(pod, "lives")
+    )
+    assert kubectl("exec", name, "-c", "lives", "--", "echo", "here") == "here\n"
+    refused = kubectl.run("exec", name, "-c", "dies", "--", "true")
+    assert (refused.returncode, b'container not found ("dies")' in refused.stderr) == (1, True), refused
+    cluster.client.delete("Pod", name, grace=0)
+
+
+def test_commands_run_in_an_init_container_and_in_a_pod_that_ends(kubectl: Kubectl, cluster: Cluster) -> None:
+    name = f"slow-{next(NUMBERS)}"
+    script = "while [ ! -e /tmp/go ]; do sleep 0.1; done"
+    first = {"name": "first", "image": "busybox", "command": ["sh", "-c", script]}
+    stays = {
+        "name": "stays",
+        "image": "busybox",
+        "command": ["sh", "-c", "trap : TERM; while :; do sleep 1; done"],
+    }
+    cluster.run(name, initContainers=[first], containers=[stays], terminationGracePeriodSeconds=60)
+    cluster.when(name, lambda pod: "running" in state_of(pod, "first"))
+    waiting = kubectl.run("exec", name, "-c", "stays", "--", "true")
+    assert (waiting.returncode, b'container not found ("stays")' in waiting.stderr) == (1, True), waiting
+    kubectl("exec", name, "-c", "first", "--", "touch", "/tmp/go")
+    cluster.when(name, lambda pod: "running" in state_of(pod, "stays"))
+    kubectl("delete", "pod", name, "--wait=false")
+    assert kubectl("exec", name, "-c", "stays", "--", "echo", "still here") == "still here\n"
+    cluster.client.delete("Pod", name, grace=0)
+    cluster.until_gone(name)
+
+
+def state_of(pod: Obj, container: str) -> Obj:
+    status = pod.get("status") or {}
+    every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    return next((one["state"] for one in every if one["name"] == container), {})
+
+
+def test_a_stand_in_is_attached_to(kubectl: Kubectl) -> None:
+    with (
+        kubectl.started("attach", "web") as attached,
+        kubectl.started("port-forward", "pod/web", ":80") as running,
+    ):
+        port = forwarded(running)
+        for number in range(100):  # kubectl says nothing when it is there
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/try-{number}", timeout=10).close()
+            assert attached.stdout is not None
+            if select.select([attached.stdout], [], [], 0.1)[0]:
+                break
+        assert "GET /try-" in line_like(attached, "GET")
+
+
+def test_debug_is_refused_in_words(kubectl: Kubectl) -> None:
+    verb = ["alpha", "debug"] if "old" in kubectl.program else ["debug"]
+    refused = kubectl.run(*verb, "web", "--image=busybox")
+    assert refused.returncode == 1
+    assert b"ephemeral containers" in refused.stderr, refused
