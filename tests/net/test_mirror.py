@@ -84,10 +84,10 @@ def api(name: str) -> Client:
 
 
 class Pair:
-    """Both labs as their users see them."""
+    """Both labs as their users see them. ``reading`` is the kubeconfig with the token that may only read."""
 
-    def __init__(self, mirror: Chain) -> None:
-        self.mirror = mirror
+    def __init__(self, mirror: Chain, reading: Path) -> None:
+        self.mirror, self.reading = mirror, reading
         self.real, self.copy = api("real"), api("copy")
 
     def pods(self, side: Client) -> set[str]:
@@ -133,7 +133,7 @@ def pair() -> Iterator[Pair]:
         mirror.reach(said("Ctrl-C ends the lab"))
         assert mirror.said("Ctrl-C ends the lab"), mirror.output
         assert "2 nodes, 6 Services, 2 pods to play" in mirror.output, mirror.output
-        yield Pair(mirror)
+        yield Pair(mirror, reading)
         for chain, name in ((mirror, "copy"), (real, "real")):
             lab("down", "--lab", name)
             assert chain.end() == 128 + signal.SIGTERM, chain.output
@@ -210,6 +210,16 @@ def test_what_happened_while_the_api_server_was_away_is_caught_up_with(pair: Pai
     (left,) = pair.pods(pair.real)
     waits(lambda: pair.ready("late") == {left}, "the Service that came last")
     assert pair.ask(left, "http://10.96.7.9/")["pod"] == left
+
+
+def test_once_is_the_cluster_as_it_was_in_the_background(pair: Pair) -> None:
+    lab("mirror", "--name", "still", "--kubeconfig", str(pair.reading), "-n", "shop", "--once", "-d")
+    still = api("still")
+    assert pair.pods(still) == pair.pods(pair.real)
+    pair.real.delete("Service", "late", "shop")
+    waits(lambda: not pair.ready("late"), "the one that follows has heard of it")
+    assert still.get("Service", "late", "shop")["spec"]["clusterIP"] == "10.96.7.9"
+    lab("down", "--lab", "still")
 
 
 def _api_server(name: str) -> int:
