@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from controller.api.objects import Obj
 from controller.managers import (
@@ -49,121 +50,40 @@ class Loop:
     kinds: frozenset[str] = frozenset()
 
 
+class _Module(Protocol):
+    """The file of a loop."""
+
+    COMPONENT: str
+
+    def reconcile(self, view: View, ref: Ref) -> list[Change]: ...
+
+    def refs(self, view: View, old: Obj | None, new: Obj | None) -> Iterable[Ref]: ...
+
+
+def _loop(file: _Module, *kinds: str) -> Loop:
+    return Loop(name=file.COMPONENT, reconcile=file.reconcile, refs=file.refs, kinds=frozenset(kinds))
+
+
 LOOPS: Sequence[Loop] = (
-    Loop(
-        name=deployment.COMPONENT,
-        reconcile=deployment.reconcile,
-        refs=deployment.refs,
-        kinds=frozenset({"Deployment", "ReplicaSet", "Pod"}),
-    ),
-    Loop(
-        name=replicaset.COMPONENT,
-        reconcile=replicaset.reconcile,
-        refs=replicaset.refs,
-        kinds=frozenset({"ReplicaSet", "ReplicationController", "Pod"}),
-    ),
-    Loop(
-        name=revisions.COMPONENT,
-        reconcile=revisions.reconcile,
-        refs=revisions.refs,
-        kinds=frozenset({"StatefulSet", "DaemonSet"}),
-    ),
-    Loop(
-        name=statefulset.COMPONENT,
-        reconcile=statefulset.reconcile,
-        refs=statefulset.refs,
-        kinds=frozenset({"StatefulSet", "Pod", "ControllerRevision"}),
-    ),
-    Loop(
-        name=daemonset.COMPONENT,
-        reconcile=daemonset.reconcile,
-        refs=daemonset.refs,
-        kinds=frozenset({"DaemonSet", "Pod", "Node", "ControllerRevision"}),
-    ),
-    Loop(
-        name=scheduler.COMPONENT,
-        reconcile=scheduler.reconcile,
-        refs=scheduler.refs,
-        kinds=frozenset({"Pod", "Node"}),
-    ),
-    Loop(
-        name=endpointslice.COMPONENT,
-        reconcile=endpointslice.reconcile,
-        refs=endpointslice.refs,
-        kinds=frozenset({"Service", "Pod", "Node", "EndpointSlice"}),
-    ),
-    Loop(
-        name=endpoints.COMPONENT,
-        reconcile=endpoints.reconcile,
-        refs=endpoints.refs,
-        kinds=frozenset({"Service", "Pod", "Node", "Endpoints"}),
-    ),
-    Loop(
-        name=mirroring.COMPONENT,
-        reconcile=mirroring.reconcile,
-        refs=mirroring.refs,
-        kinds=frozenset({"Service", "Endpoints", "EndpointSlice"}),
-    ),
-    Loop(
-        name=ipaddress.COMPONENT,
-        reconcile=ipaddress.reconcile,
-        refs=ipaddress.refs,
-        kinds=frozenset({"Service", "IPAddress"}),
-    ),
-    Loop(
-        name=servicecidr.COMPONENT,
-        reconcile=servicecidr.reconcile,
-        refs=servicecidr.refs,
-        kinds=frozenset({"ServiceCIDR", "Namespace"}),
-    ),
-    Loop(
-        name=serviceaccount.COMPONENT,
-        reconcile=serviceaccount.reconcile,
-        refs=serviceaccount.refs,
-        kinds=frozenset({"Namespace", "ServiceAccount"}),
-    ),
-    Loop(
-        name=loadbalancer.COMPONENT,
-        reconcile=loadbalancer.reconcile,
-        refs=loadbalancer.refs,
-        kinds=frozenset({"Service", "Lease"}),
-    ),
-    Loop(
-        name=kubernetes.COMPONENT,
-        reconcile=kubernetes.reconcile,
-        refs=kubernetes.refs,
-        kinds=frozenset({"Node", "Service", "Endpoints", "EndpointSlice"}),
-    ),
-    Loop(
-        name=mirrorpods.COMPONENT,
-        reconcile=mirrorpods.reconcile,
-        refs=mirrorpods.refs,
-        kinds=frozenset({"Node", "Pod"}),
-    ),
-    Loop(
-        name=disruption.COMPONENT,
-        reconcile=disruption.reconcile,
-        refs=disruption.refs,
-        kinds=frozenset({"PodDisruptionBudget", "Pod"}),
-    ),
-    Loop(
-        name=podgc.COMPONENT,
-        reconcile=podgc.reconcile,
-        refs=podgc.refs,
-        kinds=frozenset({"Pod", "Node"}),
-    ),
-    Loop(
-        name=taints.COMPONENT,
-        reconcile=taints.reconcile,
-        refs=taints.refs,
-        kinds=frozenset({"Pod", "Node"}),
-    ),
-    Loop(
-        name=eventttl.COMPONENT,
-        reconcile=eventttl.reconcile,
-        refs=eventttl.refs,
-        kinds=frozenset({"Event"}),
-    ),
-    Loop(name=garbage.COMPONENT, reconcile=garbage.reconcile, refs=garbage.refs),
-    Loop(name=namespace.COMPONENT, reconcile=namespace.reconcile, refs=namespace.refs),
+    _loop(deployment, "Deployment", "ReplicaSet", "Pod"),
+    _loop(replicaset, "ReplicaSet", "ReplicationController", "Pod"),
+    _loop(revisions, "StatefulSet", "DaemonSet"),
+    _loop(statefulset, "StatefulSet", "Pod", "ControllerRevision"),
+    _loop(daemonset, "DaemonSet", "Pod", "Node", "ControllerRevision"),
+    _loop(scheduler, "Pod", "Node"),
+    _loop(endpointslice, "Service", "Pod", "Node", "EndpointSlice"),
+    _loop(endpoints, "Service", "Pod", "Node", "Endpoints"),
+    _loop(mirroring, "Service", "Endpoints", "EndpointSlice"),
+    _loop(ipaddress, "Service", "IPAddress"),
+    _loop(servicecidr, "ServiceCIDR", "Namespace"),
+    _loop(serviceaccount, "Namespace", "ServiceAccount"),
+    _loop(loadbalancer, "Service", "Lease"),
+    _loop(kubernetes, "Node", "Service", "Endpoints", "EndpointSlice"),
+    _loop(mirrorpods, "Node", "Pod"),
+    _loop(disruption, "PodDisruptionBudget", "Pod"),
+    _loop(podgc, "Pod", "Node"),
+    _loop(taints, "Pod", "Node"),
+    _loop(eventttl, "Event"),
+    _loop(garbage),
+    _loop(namespace),
 )
