@@ -12,7 +12,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ class App:
         self, client: Client, nginx: Nginx, *, component: str, publish: tuple[str, str] | None = None
     ) -> None:
         self._client, self._nginx, self._publish, self._component = client, nginx, publish, component
-        self._text = ""
+        self._text = self._asked = ""
+        self._left_out: tuple[Note, ...] = ()
         self._said: set[Note] = set()
         self.failed = threading.Event()
         self._informer = Informer(client, KINDS, self._on_batch, on_error=self._fail)
@@ -71,16 +73,23 @@ class App:
     # -- nginx
 
     def _configure(self, objects: Sequence[Obj]) -> Routes:
+        """Have nginx do what the objects ask for, without the Ingresses that it does not take."""
         wanted = routes(objects)
-        try:
-            self._use(wanted)
-        except NginxError as error:
-            say("ERROR", f"nginx refuses the configuration: {error}; trying the Ingresses one by one")
-            wanted = self._one_by_one(objects, wanted)
-        return wanted
+        text = self._render(wanted)
+        if text != self._asked:
+            self._left_out = ()
+            try:
+                self._use(wanted, text)
+            except NginxError as error:
+                say("ERROR", f"nginx refuses the configuration: {error}; trying the Ingresses one by one")
+                self._left_out = tuple(self._one_by_one(objects, wanted))
+            self._asked = text
+        return replace(wanted, notes=(*wanted.notes, *self._left_out))
 
-    def _use(self, wanted: Routes) -> None:
-        text = render(wanted, directory=str(self._nginx.directory))
+    def _render(self, wanted: Routes) -> str:
+        return render(wanted, directory=str(self._nginx.directory))
+
+    def _use(self, wanted: Routes, text: str) -> None:
         if text == self._text:
             return
         first = not self._text
@@ -89,27 +98,19 @@ class App:
         hosts = ", ".join(server.host or "*" for server in wanted.servers) or "no host"
         say("INFO", f"nginx {'started' if first else 'reloaded'}: {hosts}; {len(wanted.upstreams)} backends")
 
-    def _one_by_one(self, objects: Sequence[Obj], wanted: Routes) -> Routes:
+    def _one_by_one(self, objects: Sequence[Obj], wanted: Routes) -> Iterator[Note]:
         """No Ingress may be in the others' way, whatever nginx has against it: it is left out, and told."""
         out = [name_of(ingress) for ingress in wanted.ingresses]
-        notes = []
         for name in list(out):
             out.remove(name)
+            text = self._render(routes(objects, without=out))
             try:
-                self._use(routes(objects, without=out))
+                self._nginx.test(text)
             except NginxError as error:
                 out.append(name)
-                notes.append(
-                    Note(ingress=name, reason="Rejected", message=f"is left out: nginx says {error}")
-                )
+                yield Note(ingress=name, reason="Rejected", message=f"is left out: nginx says {error}")
         made = routes(objects, without=out)
-        self._use(made)
-        return Routes(
-            servers=made.servers,
-            upstreams=made.upstreams,
-            ingresses=made.ingresses,
-            notes=(*made.notes, *notes),
-        )
+        self._use(made, self._render(made))
 
     # -- what the Ingresses are told
 

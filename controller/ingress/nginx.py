@@ -6,10 +6,11 @@ worker with an older configuration takes a new connection any more.
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PATIENCE = 10.0
@@ -32,10 +33,7 @@ class Nginx:
     def use(self, text: str) -> None:
         """Have this configuration in force. NginxError: it is not one, and what was in force still is."""
         file = self.directory / "nginx.conf"
-        tried = self.directory / "nginx.conf.new"
-        tried.write_text(text, encoding="utf-8")
-        self._test(tried)
-        tried.replace(file)
+        self.test(text).replace(file)
         if self._child is None:
             self._child = subprocess.Popen(self._argv(file))
             self._until(lambda: any(self._workers()))
@@ -43,6 +41,15 @@ class Nginx:
         old = {pid for pid, _ in self._workers()}
         self._child.send_signal(signal.SIGHUP)
         self._until(lambda: _taken_over(old, dict(self._workers())))
+
+    def test(self, text: str) -> Path:
+        """The file that holds a configuration which nginx would take. NginxError when it would not."""
+        file = self.directory / "nginx.conf.new"
+        file.write_text(text, encoding="utf-8")
+        done = subprocess.run(self._argv(file, "-q", "-t"), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NginxError(_said(done.stderr) or f"nginx -t ends with {done.returncode}")
+        return file
 
     def ended(self) -> int | None:
         """Its exit status when it was started and runs no more."""
@@ -61,11 +68,6 @@ class Nginx:
     def _argv(self, file: Path, *options: str) -> list[str]:
         return [self._program, "-p", str(self.directory), "-e", "stderr", "-c", str(file), *options]
 
-    def _test(self, file: Path) -> None:
-        done = subprocess.run(self._argv(file, "-q", "-t"), capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NginxError(" ".join(done.stderr.split()) or f"nginx -t ends with {done.returncode}")
-
     def _workers(self) -> Iterator[tuple[int, str]]:
         """Pid and title of each worker."""
         assert self._child is not None
@@ -80,8 +82,7 @@ class Nginx:
                 except (OSError, IndexError):
                     continue
 
-    def _until(self, condition: object) -> None:
-        assert callable(condition)
+    def _until(self, condition: Callable[[], bool]) -> None:
         assert self._child is not None
         end = time.monotonic() + PATIENCE
         while not condition():
@@ -90,6 +91,12 @@ class Nginx:
             if time.monotonic() > end:
                 raise NginxError(f"nginx does not use its new configuration after {PATIENCE:g} s")
             time.sleep(_PACE)
+
+
+def _said(text: str) -> str:
+    """What nginx minds, without when, who and in which file: the same mistake has the same words."""
+    lines = [line.partition("#")[2].partition(": ")[2] for line in text.splitlines() if "[emerg]" in line]
+    return "; ".join(re.sub(r" in \S+:\d+$", "", line) for line in lines)
 
 
 def _taken_over(old: set[int], now: dict[int, str]) -> bool:
