@@ -206,9 +206,9 @@ class Source(Client):
         try:
             answer = ask()
         except Unreachable as error:
-            self._is_away(True, f"{error}; trying again")
+            self._is_away(True, f"! {error}; trying again")
             raise
-        self._is_away(False, "the source's API server answers again")
+        self._is_away(False, "  it answers again")
         return answer
 
     def _is_away(self, away: bool, line: str) -> None:

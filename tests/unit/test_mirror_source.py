@@ -191,7 +191,7 @@ def test_what_passes_is_waited_for_and_said_once(api: Api, tmp_path: Path, code:
     source.list("Pod")
     api.lists = [refusal(code, "busy"), refusal(code, "busy"), pods("a")]
     assert followed(source, lambda seen: len(seen) == 1) == ["ADDED a"]
-    assert told == ["busy; trying again", "the source's API server answers again"]
+    assert told == ["! busy; trying again", "  it answers again"]
 
 
 def test_a_token_that_is_refused_is_read_again_from_its_file(api: Api, tmp_path: Path) -> None:
