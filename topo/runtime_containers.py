@@ -16,16 +16,15 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from topo.images.image import Container, Image, Program
+from topo.images.image import Container
 from topo.images.table import find
 from topo.runtime_box import Box, Forker, Process
 from topo.runtime_busybox import applets
-from topo.runtime_input import Input
-from topo.runtime_log import Budget, LogFile, Outputs
+from topo.runtime_log import Budget
+from topo.runtime_running import Running
 from topo.runtime_sys import CAPABILITIES
 from topo.runtime_wire import Channel, Message, RuntimeFault
 
@@ -33,35 +32,6 @@ log = logging.getLogger("runtime")
 
 TERMINATED = 128 + signal.SIGTERM
 KILLED = 128 + signal.SIGKILL
-
-
-@dataclass
-class Running:
-    """One started container. ``main`` is the pid of its own process, if it has one beside its box."""
-
-    container: Container
-    image: Image
-    box: int | None = None
-    main: int | None = None
-    program: Program | None = None
-    log: LogFile | None = None
-    input: Input | None = None
-    outputs: Outputs | None = None
-    ended: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    stopping: bool = False
-
-    def close_theirs(self) -> None:
-        """The process has its ends."""
-        for ends in (self.input, self.outputs):
-            if ends:
-                ends.close_theirs()
-
-    def close(self) -> None:
-        """It has ended: what it wrote last is in its log then."""
-        for one in (self.input, self.outputs, self.log):
-            if one:
-                one.close()
-        self.input = self.outputs = self.log = None
 
 
 class Containers:
@@ -157,7 +127,7 @@ class Containers:
             argv = running.program.argv if running.program else container.argv
             if argv:
                 with open(os.devnull, "rb") as null:
-                    fds = self._standard(running, null.fileno())
+                    fds = running.standard(null.fileno(), self._budget)
                     process = self.process(running, argv, fds, tty=container.tty)
                     running.main = self._forker.spawn(box, process)
                 self.children[running.main] = lambda code: self._ended(running, code, "")
@@ -168,18 +138,6 @@ class Containers:
             text = f"failed to create containerd task: failed to start: {error.strerror}"
             return {"reason": "StartError", "message": text}
         return None
-
-    def _standard(self, running: Running, null: int) -> tuple[int, int, int]:
-        """Standard input, output and error: a terminal, or pipes whose other ends are the log's."""
-        container = running.container
-        if container.log:
-            running.log = LogFile(container.log, self._budget)
-        if container.stdin or container.tty:
-            running.input = Input(tty=container.tty, log=running.log, user=container.user)
-        if running.input and container.tty:
-            return (running.input.theirs,) * 3
-        running.outputs = Outputs(running.log, container.user)
-        return (running.input.theirs if running.input else null, *running.outputs.fds())
 
     def _box(self, running: Running) -> int:
         """The container's box, made now if it has none. OSError when it cannot be made."""

@@ -12,7 +12,8 @@ import signal
 from collections.abc import Sequence
 
 from topo.runtime_box import Process
-from topo.runtime_containers import Containers, Running
+from topo.runtime_containers import Containers
+from topo.runtime_running import Running
 from topo.runtime_wire import Channel, Message, RuntimeFault
 
 _OUTPUT_LIMIT = 16 * 1024
