@@ -1,7 +1,8 @@
 """Bench (h): names by the VIP, beside the same server asked directly and beside dnsmasq with the same names.
 
 dnsperf, in a pod of its own on the other node: as fast as it goes (by VIP, directly, dnsmasq, in turn), then
-1,000 questions a second for the time of each answer. And how soon a changed object is answered with.
+1,000 questions a second for the time of each answer, once more while another name's object changes all the
+time. And how soon a changed object is answered with.
 """
 
 from __future__ import annotations
@@ -9,7 +10,12 @@ from __future__ import annotations
 import re
 import shutil
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
 from statistics import median, quantiles
 from typing import Any
 
@@ -19,6 +25,8 @@ from tests.bench.objects import endpoint_slice, pod, service
 
 NAMES = 100
 RATE = 1000
+CHANGES = 40
+"""A second, at most, while the time of each answer is taken once more."""
 P99_MS, PROGRAMMED_MS, RATIO = 5.0, 50.0, 0.9
 VIP = "10.96.0.10"
 
@@ -57,6 +65,14 @@ def measure(*, quick: bool) -> list[Figure]:
             against=runs["dnsmasq99"],
             aims=[Aim(of="value", bound=P99_MS)],
             parts=times,
+        ),
+        Figure(
+            bench="h",
+            name=f"the same while another name changes {CHANGES} times a second",
+            unit="ms",
+            samples=runs["changing99"],
+            beside="while nothing changes",
+            against=runs["p99"],
         ),
         Figure(
             bench="h",
@@ -100,7 +116,9 @@ def alternate(*, rounds: int, seconds: int, changes: int) -> dict[str, Any]:
             "direct": str(lab.pods("k8s-app=kube-dns", "kube-system")[0].ip),
             "dnsmasq": lab.client.get("Service", "dnsmasq")["spec"]["clusterIP"],
         }
-        runs: dict[str, Any] = {key: [] for key in (*servers, "p50", "p99", "dnsmasq99", "lost")}
+        _move(lab)
+        kinds = (*servers, "p50", "p99", "changing99", "dnsmasq99", "lost")
+        runs: dict[str, Any] = {key: [] for key in kinds}
         for number in range(rounds):
             in_turn = list(servers) if number % 2 else list(reversed(servers))
             for key in in_turn:
@@ -109,6 +127,8 @@ def alternate(*, rounds: int, seconds: int, changes: int) -> dict[str, Any]:
             runs["p50"].append(median(times))
             runs["p99"].append(quantiles(times, n=100)[98])
             runs["lost"].append(lost)
+            with _changing(lab):
+                runs["changing99"].append(quantiles(_paced(client, VIP, seconds)[0], n=100)[98])
             runs["dnsmasq99"].append(quantiles(_paced(client, servers["dnsmasq"], seconds)[0], n=100)[98])
             say(", ".join(f"{key} {runs[key][-1]:.5g}" for key in runs) + f" ({number + 1} of {rounds})")
         runs |= _programming(lab, client, changes)
@@ -142,24 +162,50 @@ def _paced(client: Any, server: str, seconds: int) -> tuple[list[float], int]:
     return times, int(lost.group(1))
 
 
-def _programming(lab: Any, client: Any, changes: int) -> dict[str, list[float]]:
-    """Milliseconds from the write of an EndpointSlice to the first answer that has it."""
+def _move(lab: Any) -> None:
+    """A headless Service whose one address changes."""
     made = service("moved", 80, selector=False)
     made["spec"]["clusterIP"] = "None"
     lab.apply(made, endpoint_slice("moved", [("10.244.1.200", "node1")], 80))
     lab.settle()
+
+
+def _change(lab: Any, number: int) -> str:
+    """Give it another address, and return that."""
+    address = f"10.244.1.{2 + number % 200}"
+    endpoints = [{"addresses": [address], "conditions": {"ready": True}}]
+    lab.client.patch("EndpointSlice", "moved-1", {"endpoints": endpoints})
+    return address
+
+
+@contextmanager
+def _changing(lab: Any) -> Iterator[None]:
+    over = threading.Event()
+
+    def change() -> None:
+        for number in count():
+            if over.wait(1 / CHANGES):
+                return
+            _change(lab, number)
+
+    with ThreadPoolExecutor(1) as pool:
+        changes = pool.submit(change)
+        try:
+            yield
+        finally:
+            over.set()
+            changes.result()
+
+
+def _programming(lab: Any, client: Any, changes: int) -> dict[str, list[float]]:
+    """Milliseconds from the write of an EndpointSlice to the first answer that has it."""
     spent, alone = [], []
     with client.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(2)
         sock.connect((VIP, 53))
         for number in range(changes):
-            address = f"10.244.1.{2 + number % 200}"
             began = time.monotonic()
-            lab.client.patch(
-                "EndpointSlice",
-                "moved-1",
-                {"endpoints": [{"addresses": [address], "conditions": {"ready": True}}]},
-            )
+            address = _change(lab, number)
             while True:
                 asked = time.monotonic()
                 answer = _ask(sock, number)
