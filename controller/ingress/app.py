@@ -95,8 +95,8 @@ class App:
         first = not self._text
         self._nginx.use(text)
         self._text = text
-        hosts = ", ".join(server.host or "*" for server in wanted.servers) or "no host"
-        say("INFO", f"nginx {'started' if first else 'reloaded'}: {hosts}; {len(wanted.upstreams)} backends")
+        hosts = ", ".join(server.host or "*" for server in wanted.servers) or "no Ingress"
+        say("INFO", f"nginx {'started' if first else 'reloaded'}: {hosts}")
 
     def _one_by_one(self, objects: Sequence[Obj], wanted: Routes) -> Iterator[Note]:
         """No Ingress may be in the others' way, whatever nginx has against it: it is left out, and told."""
@@ -177,6 +177,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    os.environ.pop("LD_PRELOAD", None)  # upstream's allocator, which is not here
     arguments, others = parser().parse_known_args(argv)
     ignored = [word for word in others if word.startswith("-")]
     if ignored:

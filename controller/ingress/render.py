@@ -19,7 +19,7 @@ daemon off;
 worker_processes 1;
 worker_shutdown_timeout 10s;
 pid {directory}/nginx.pid;
-error_log stderr notice;
+error_log stderr warn;
 events {{ worker_connections 4096; multi_accept on; }}
 http {{
   client_body_temp_path {directory}/body;
@@ -119,6 +119,6 @@ def _block(where: str, upstream: str, routes: Routes) -> Iterator[str]:
     if not upstream:
         yield f"    location {where} {{ return 404; }}"
     elif not routes.upstreams[upstream]:
-        yield f"    location {where} {{ return 503; }}  # {upstream}"
+        yield f"    location {where} {{ set $proxy_upstream_name {upstream}; return 503; }}"
     else:
-        yield f"    location {where} {{ proxy_pass http://{upstream}; }}"
+        yield f"    location {where} {{ set $proxy_upstream_name {upstream}; proxy_pass http://{upstream}; }}"

@@ -227,6 +227,7 @@ def test_the_backend_hears_who_asked_and_a_client_cannot_say_it_is_another(front
     assert "Saw-X-Forwarded-For: unix:" in head
     assert "Saw-X-Original-Forwarded-For: 6.6.6.6" in head
     assert "Saw-Host: shop.com" in head
+    assert "[default_root_80] 127.0.0.1:" in (front.directory / "access.log").read_text()
 
 
 def test_a_reload_is_over_when_it_returns(front: Front, backends: dict[str, int], tmp_path: Path) -> None:
