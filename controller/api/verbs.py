@@ -312,8 +312,10 @@ def _named(obj: Obj, target: Target) -> Obj:
 def _warnings(kind: Kind) -> tuple[str, ...]:
     if kind.behaviour:
         return ()
-    if kind.kind in ("Ingress", "IngressClass"):
-        return (f"{kind.plural} are for an ingress controller, as scenarios/manifests/ingress-nginx.yaml",)
+    if kind.kind == "IngressClass":
+        return ()
+    if kind.kind == "Ingress":
+        return ("an Ingress needs an ingress controller, such as scenarios/manifests/ingress-nginx.yaml",)
     return (f"podwire stores {kind.plural} and shows them, but nothing in this lab acts on them",)
 
 
