@@ -20,6 +20,8 @@ from topo.mirror_nodes import how_many, in_order
 from topo.mirror_source import Source
 from topo.mirror_theirs import KINDS, NOT_PLAYED, is_played
 
+_LIST_SECONDS = 120.0
+"""For the first lists: a large cluster far away takes its time."""
 _OURS = ("Namespace", "Service", "Pod", "EndpointSlice", "Node")
 
 
@@ -135,7 +137,7 @@ class Follower:
             self._source.list("Service", scope)  # the first to say that this is forbidden
             self._follow([kind for kind in KINDS if kind != "Node"], scope)
         for informer in self._informers:
-            informer.wait_synced()
+            informer.wait_synced(_LIST_SECONDS)
         return self._found(self._board.look())
 
     def stop(self) -> None:

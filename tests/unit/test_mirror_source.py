@@ -1,99 +1,27 @@
-"""The API that a mirror follows, at its most unhelpful: pages, stale tokens, a gateway before a dead server.
-
-A server of a few lines plays it: it answers each request by what the test has laid ready.
-"""
+"""The API that a mirror follows, at its most unhelpful: pages, stale tokens, gateways before dead servers."""
 
 from __future__ import annotations
 
-import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from controller.api.client import Batch, Informer
-from controller.api.errors import Forbidden, Unauthorized, Unreachable
+from controller.api.errors import Forbidden, Unauthorized, Unreachable, UserError
 from controller.api.objects import Obj
+from tests.unit.mirror_kit import Api, access, line, pod, pods, refusal
 from topo import mirror_source
-from topo.mirror_kubeconfig import Access, load
 from topo.mirror_source import Source
-
-Answer = tuple[int, list[Any]]
-"""Status, and the documents of the body: one, or a watch's lines."""
-
-
-def pods(*names: str, version: str = "5", more: str = "") -> Answer:
-    items = [pod(name) for name in names]
-    return 200, [
-        {"kind": "PodList", "metadata": {"resourceVersion": version, "continue": more}, "items": items}
-    ]
-
-
-def pod(name: str, version: str = "5") -> Obj:
-    """Without kind, as in a real list."""
-    metadata = {"name": name, "namespace": "shop", "uid": name, "resourceVersion": version}
-    containers = [{"name": "main", "image": "x", "env": [{"name": "A", "value": "hunter2"}]}]
-    return {"metadata": metadata, "spec": {"containers": containers}, "status": {"phase": "Running"}}
-
-
-def line(type_: str, obj: Obj) -> Obj:
-    return {"type": type_, "object": {"kind": "Pod", "apiVersion": "v1", **obj}}
-
-
-def refusal(code: int, message: str = "no") -> Answer:
-    return code, [{"kind": "Status", "code": code, "message": message}]
-
-
-class Api:
-    """``answers`` are given in turn, the last one for ever; ``asked`` is (path, query, token)."""
-
-    def __init__(self) -> None:
-        self.lists: list[Answer] = [pods()]
-        self.watches: list[Answer] = []
-        self.asked: list[tuple[str, dict[str, str], str]] = []
-        self.no_more = threading.Event()
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                api.answer(self)
-
-            def log_message(self, *words: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        parts = urlsplit(request.path)
-        query = {word: values[0] for word, values in parse_qs(parts.query).items()}
-        self.asked.append((parts.path, query, request.headers.get("Authorization", "")))
-        if query.get("watch") and not self.watches:
-            request.send_response(200)
-            request.send_header("Transfer-Encoding", "chunked")
-            request.end_headers()
-            self.no_more.wait(20)
-            return
-        answers = self.watches if query.get("watch") else self.lists
-        code, documents = answers.pop(0) if query.get("watch") or len(answers) > 1 else answers[0]
-        body = b"".join(json.dumps(document).encode() + b"\n" for document in documents)
-        request.send_response(code)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-
-    def close(self) -> None:
-        self.no_more.set()
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
@@ -106,17 +34,6 @@ def api() -> Iterator[Api]:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror_source, "_PACE", 0.0)
-
-
-def access(api: Api, tmp_path: Path, server: str = "", **user: Any) -> Access:
-    config = {
-        "clusters": [{"name": "c", "cluster": {"server": server or api.url}}],
-        "users": [{"name": "u", "user": user or {"token": "first"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    (tmp_path / "config").write_text(json.dumps(config))
-    return load(tmp_path / "config")
 
 
 def followed(source: Source, enough: Callable[[list[str]], bool]) -> list[str]:
@@ -151,7 +68,7 @@ def test_a_list_comes_in_pages_and_without_what_is_not_played(api: Api, tmp_path
 
 
 def test_a_server_may_live_below_a_path(api: Api, tmp_path: Path) -> None:
-    Source(access(api, tmp_path, server=f"{api.url}/k8s/clusters/c-1/")).list("Pod")
+    Source(access(api, tmp_path, {"server": f"{api.url}/k8s/clusters/c-1/"})).list("Pod")
     assert api.asked[0][0] == "/k8s/clusters/c-1/api/v1/pods"
 
 
@@ -255,3 +172,60 @@ def test_a_source_cannot_be_written_to(api: Api, tmp_path: Path) -> None:
         with pytest.raises(AssertionError, match="only read"):
             write()
     assert api.asked == []
+
+
+def certificate(name: str, issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None) -> Any:
+    """(certificate, key) of 127.0.0.1, by ``issuer`` or itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer[0].subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+    )
+    return made.sign(issuer[1] if issuer else key, hashes.SHA256()), key
+
+
+def pem(part: Any) -> str:
+    if isinstance(part, x509.Certificate):
+        return part.public_bytes(serialization.Encoding.PEM).decode()
+    kind, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return str(part.private_bytes(serialization.Encoding.PEM, kind, none).decode())
+
+
+def test_a_client_certificate_is_shown_and_the_servers_is_checked(tmp_path: Path) -> None:
+    ca = certificate("ca")
+    server, client = certificate("server", ca), certificate("client", ca)
+    (tmp_path / "server").write_text(pem(server[0]) + pem(server[1]))
+    (tmp_path / "ca").write_text(pem(ca[0]))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "ca"))
+    tls.verify_mode = ssl.CERT_REQUIRED
+    tls.load_cert_chain(tmp_path / "server")
+    api = Api(tls)
+    (tmp_path / "client").write_text(pem(client[0]))
+    (tmp_path / "key").write_text(pem(client[1]))
+    shown = {"client-certificate": "client", "client-key": "key"}
+    try:
+        assert (
+            Source(access(api, tmp_path, cluster={"certificate-authority": "ca"}, **shown)).list("Pod")[0]
+            == []
+        )
+        (tmp_path / "other").write_text(pem(certificate("other")[0]))
+        with pytest.raises(Unreachable, match="does not prove to be the API server"):
+            Source(access(api, tmp_path, cluster={"certificate-authority": "other"}, **shown)).list("Pod")
+        unchecked = {"insecure-skip-tls-verify": True}
+        assert Source(access(api, tmp_path, cluster=unchecked, **shown)).list("Pod")[0] == []
+    finally:
+        api.close()
+    mixed = {**shown, "client-key": "server"}
+    with pytest.raises(UserError, match="do not belong together"):
+        Source(access(api, tmp_path, cluster={"certificate-authority": "ca"}, **mixed)).list("Pod")
