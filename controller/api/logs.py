@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -104,7 +105,8 @@ def _after(file: BinaryIO, path: Path) -> BinaryIO | None:
 
 
 class _Plain:
-    """Logs of the lab's own processes. A line has its process' time at its beginning, or that before it."""
+    """Logs of the lab's own processes. A line has the local time at its beginning, or that of
+    the line before."""
 
     def __init__(self) -> None:
         self._time = cri.stamp(0)
@@ -117,7 +119,8 @@ class _Plain:
         for line in text[:end].splitlines(keepends=True):
             with contextlib.suppress(ValueError):
                 day, clock, *_ = line[:23].decode(errors="replace").split(" ")
-                self._time = cri.stamp_of(f"{day}T{clock.replace(',', '.')}Z")
+                local = datetime.fromisoformat(f"{day}T{clock.replace(',', '.')}").astimezone()
+                self._time = cri.stamp_of(local.isoformat(timespec="milliseconds"))
             found.append(cri.Entry(self._time, cri.STDOUT, line))
         return found, end
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,18 +105,28 @@ def test_one_of_two_streams_is_shown(tmp_path: Path) -> None:
     assert read(tmp_path, asked({"stream": "Stderr"})) == b"err\n"
 
 
+@pytest.fixture
+def hour_ahead(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The machine's local time."""
+    monkeypatch.setenv("TZ", "CET-1")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("hour_ahead")
 def test_the_labs_own_processes_logs_have_times_too(tmp_path: Path) -> None:
-    (tmp_path / "x.log").write_text(
-        "2026-11-23 12:00:00,250 it failed\n  because\n2026-11-23 12:00:02,0 ok\n"
-    )
+    said = "2026-11-23 13:00:00,250 it failed\n  because\n2026-11-23 13:00:02,000 ok\n"
+    (tmp_path / "x.log").write_text(said)
     wanted = LogRequest(file="x.log", container="x", plain=True, timestamps=True)
     assert read(tmp_path, wanted).decode().splitlines() == [
-        "2026-11-23T12:00:00.250000000Z 2026-11-23 12:00:00,250 it failed",
+        "2026-11-23T12:00:00.250000000Z 2026-11-23 13:00:00,250 it failed",
         "2026-11-23T12:00:00.250000000Z   because",
-        "2026-11-23T12:00:02.000000000Z 2026-11-23 12:00:02,0 ok",
+        "2026-11-23T12:00:02.000000000Z 2026-11-23 13:00:02,000 ok",
     ]
     tail = LogRequest(file="x.log", container="x", plain=True, tail=2)
-    assert read(tmp_path, tail) == b"  because\n2026-11-23 12:00:02,0 ok\n"
+    assert read(tmp_path, tail) == b"  because\n2026-11-23 13:00:02,000 ok\n"
 
 
 @pytest.mark.parametrize(
