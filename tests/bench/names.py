@@ -37,7 +37,7 @@ def measure(*, quick: bool) -> list[Figure]:
             raise BenchError(f"the program {program} is missing: apt-get install {package}")
     rounds, seconds, changes = (1, 1, 5) if quick else (7, 3, 100)
     runs = boxed("tests.bench.names:alternate", rounds=rounds, seconds=seconds, changes=changes, timeout=300)
-    times = {"p50": runs["p50"], "lost": runs["lost"]}
+    times = {key: runs[key] for key in ("p50", "lost", "asked")}
     return [
         Figure(
             bench="h",
@@ -117,7 +117,7 @@ def alternate(*, rounds: int, seconds: int, changes: int) -> dict[str, Any]:
             "dnsmasq": lab.client.get("Service", "dnsmasq")["spec"]["clusterIP"],
         }
         _move(lab)
-        kinds = (*servers, "p50", "p99", "changing99", "dnsmasq99", "lost")
+        kinds = (*servers, "p50", "p99", "changing99", "dnsmasq99", "lost", "asked")
         runs: dict[str, Any] = {key: [] for key in kinds}
         for number in range(rounds):
             in_turn = list(servers) if number % 2 else list(reversed(servers))
@@ -127,6 +127,7 @@ def alternate(*, rounds: int, seconds: int, changes: int) -> dict[str, Any]:
             runs["p50"].append(median(times))
             runs["p99"].append(quantiles(times, n=100)[98])
             runs["lost"].append(lost)
+            runs["asked"].append(round(len(times) / seconds))
             with _changing(lab):
                 runs["changing99"].append(quantiles(_paced(client, VIP, seconds)[0], n=100)[98])
             runs["dnsmasq99"].append(quantiles(_paced(client, servers["dnsmasq"], seconds)[0], n=100)[98])
@@ -153,11 +154,12 @@ def _fastest(client: Any, server: str, seconds: int) -> float:
 
 
 def _paced(client: Any, server: str, seconds: int) -> tuple[list[float], int]:
-    """Milliseconds of each answer at RATE questions a second, and how many never came."""
+    """Milliseconds of each answer at RATE questions a second, or as many as a busy machine has dnsperf ask,
+    and how many never came."""
     text = _dnsperf(client, server, "-l", str(seconds), "-Q", str(RATE), "-c", "4", "-v")
     times = [float(word) * 1000 for word in re.findall(r"^> NOERROR \S+ \S+ ([\d.]+)", text, re.M)]
     lost = re.search(r"Queries lost:\s+(\d+)", text)
-    if len(times) < RATE * seconds * 0.9 or lost is None:
+    if len(times) < RATE * seconds * 0.5 or lost is None:
         raise BenchError(f"only {len(times)} answers at {RATE} a second:\n{text[-1500:]}")
     return times, int(lost.group(1))
 
