@@ -27,6 +27,8 @@ from controller.ingress.routes import KINDS, Note, Routes, name_of, routes
 
 COMPONENT = "nginx-ingress-controller"
 _REPORTS, _REPORT_AGAIN = 10, 0.5
+_SHOWN = 8
+"""So many hosts a line of the log names."""
 
 
 class App:
@@ -95,8 +97,9 @@ class App:
         first = not self._text
         self._nginx.use(text)
         self._text = text
-        hosts = ", ".join(server.host or "*" for server in wanted.servers) or "no Ingress"
-        say("INFO", f"nginx {'started' if first else 'reloaded'}: {hosts}")
+        names = [server.host or "*" for server in wanted.servers]
+        hosts = ", ".join(names) if len(names) <= _SHOWN else f"{len(names)} hosts"
+        say("INFO", f"nginx {'started' if first else 'reloaded'}: {hosts or 'no Ingress'}")
 
     def _one_by_one(self, objects: Sequence[Obj], wanted: Routes) -> Iterator[Note]:
         """No Ingress may be in the others' way, whatever nginx has against it: it is left out, and told."""
