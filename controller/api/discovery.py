@@ -28,6 +28,7 @@ _SUBRESOURCE_VERBS = {
 
 
 _OPTIONS = {"attach": "PodAttachOptions", "exec": "PodExecOptions", "portforward": "PodPortForwardOptions"}
+_LISTED = [old for old in older.OLDER if old.listed]
 _JSON = "application/json"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 """Asked for by kubectl when it meets an unknown kind: there are none here."""
@@ -87,7 +88,7 @@ def _document(path: str) -> dict[str, Any] | str | None:
                 "metadata": {"resourceVersion": "1"}, "items": []}  # fmt: skip
     if path == "":
         named = [f"/apis/{group}/{version}" for group, version in GROUP_VERSIONS if group]
-        named += [f"/apis/{group}/{older.VERSION}" for group in older.LISTED]
+        named += [f"/apis/{old.api_version}" for old in _LISTED]
         return {"paths": ["/api", "/api/v1", "/apis", *named, "/healthz", "/livez", "/openapi/v2",
                           "/openapi/v3", "/readyz", "/version"]}  # fmt: skip
     if path in ("/healthz", "/livez", "/readyz"):
@@ -99,25 +100,23 @@ def _document(path: str) -> dict[str, Any] | str | None:
     if path == "/apis":
         groups = [_group(group, version) for group, version in GROUP_VERSIONS if group]
         served = {group for group, _ in GROUP_VERSIONS}
-        groups += [_group(group, older.VERSION) for group in older.LISTED if group not in served]
+        groups += [_group(old.group, old.version) for old in _LISTED if old.group not in served]
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
     for group, version in GROUP_VERSIONS:
         if path == (f"/apis/{group}/{version}" if group else f"/api/{version}"):
             return _resources(group, version)
         if group and path == f"/apis/{group}":
             return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, version)}
-    for group, kind in older.LISTED.items():
-        if path == f"/apis/{group}/{older.VERSION}":
-            return _listed(f"{group}/{older.VERSION}", _entries(kind))
+    for old in _LISTED:
+        if path == f"/apis/{old.api_version}":
+            return _listed(old.api_version, _entries(old.kind))
     return None
 
 
 def _group(group: str, version: str) -> dict[str, Any]:
-    entry = {"groupVersion": f"{group}/{version}", "version": version}
-    versions = [entry]
-    if group in older.LISTED and version != older.VERSION:
-        versions.append({"groupVersion": f"{group}/{older.VERSION}", "version": older.VERSION})
-    return {"name": group, "versions": versions, "preferredVersion": entry}
+    versions = [version, *(old.version for old in _LISTED if old.group == group and old.version != version)]
+    entries = [{"groupVersion": f"{group}/{one}", "version": one} for one in versions]
+    return {"name": group, "versions": entries, "preferredVersion": entries[0]}
 
 
 def _resources(group: str, version: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 kubectl 1.20 makes and prunes CronJobs of ``batch/v1beta1``, makes and describes PodDisruptionBudgets of
 ``policy/v1beta1``, prunes Ingresses of ``extensions/v1beta1``, describes EndpointSlices of
-``discovery.k8s.io/v1beta1`` and autoscales by ``autoscaling/v1``. Only plain discovery lists the first
+``discovery.k8s.io/v1beta1`` and autoscalers of ``autoscaling/v1``. Only plain discovery lists the first
 three: newer clients read the aggregated one, and shall find what Kubernetes of today has. Watches are of
 the served versions only.
 """
@@ -18,16 +18,6 @@ from controller.api.history import encode
 from controller.api.kinds import KINDS, Kind
 from controller.api.objects import Obj
 
-VERSION = "v1beta1"
-LISTED = {
-    "batch": KINDS["CronJob"],
-    "policy": KINDS["PodDisruptionBudget"],
-    "extensions": KINDS["Ingress"],
-}
-"""Group -> the kind that plain discovery shows in its ``VERSION``."""
-_METHODS = {"extensions": ("GET", "DELETE"), "discovery.k8s.io": ("GET",)}
-"""Where not everything may be done."""
-_AUTOSCALING = "/apis/autoscaling/v1/"
 AUTOSCALE = "kubectl-autoscale"
 """The field manager of ``kubectl autoscale``; a manifest's autoscaler is stored, with a warning."""
 NO_AUTOSCALER = (
@@ -37,11 +27,29 @@ NO_AUTOSCALER = (
 
 
 class Older(NamedTuple):
-    """A request in an older version: which one, its kind, and the path that is served instead."""
+    """A version, the kind that is asked for in it, by which methods, and whether plain discovery lists it."""
 
     api_version: str
     kind: Kind
-    path: str
+    methods: tuple[str, ...] = ("GET", "POST", "PUT", "PATCH", "DELETE")
+    listed: bool = True
+
+    @property
+    def group(self) -> str:
+        return self.api_version.partition("/")[0]
+
+    @property
+    def version(self) -> str:
+        return self.api_version.partition("/")[2]
+
+
+OLDER = (
+    Older("batch/v1beta1", KINDS["CronJob"]),
+    Older("policy/v1beta1", KINDS["PodDisruptionBudget"]),
+    Older("extensions/v1beta1", KINDS["Ingress"], ("GET", "DELETE")),
+    Older("discovery.k8s.io/v1beta1", KINDS["EndpointSlice"], ("GET",), listed=False),
+    Older("autoscaling/v1", KINDS["HorizontalPodAutoscaler"], ("GET",), listed=False),
+)
 
 
 def refused_autoscaler() -> MethodNotAllowed:
@@ -51,20 +59,16 @@ def refused_autoscaler() -> MethodNotAllowed:
     return error
 
 
-def is_allowed(group: str, method: str) -> bool:
-    return method in _METHODS.get(group, (method,))
-
-
-def asked(method: str, path: str) -> Older | None:
-    """What is asked for in an older version, if it is."""
-    if path.startswith(_AUTOSCALING) and "/horizontalpodautoscalers" in path:
-        raise refused_autoscaler()
-    for group, kind in (LISTED | {"discovery.k8s.io": KINDS["EndpointSlice"]}).items():
-        before = f"/apis/{group}/{VERSION}/"
+def asked(method: str, path: str) -> tuple[Older, str] | None:
+    """What is asked for in an older version, if it is, and the path that is served instead."""
+    for older in OLDER:
+        before, kind = f"/apis/{older.api_version}/", older.kind
         if path.startswith(before) and kind.plural in path.split("/"):
-            if not is_allowed(group, method):
-                raise MethodNotAllowed(f"use {kind.api_version} to write {kind.plural}")
-            return Older(f"{group}/{VERSION}", kind, f"/apis/{kind.api_version}/{path.removeprefix(before)}")
+            if method in older.methods:
+                return older, f"/apis/{kind.api_version}/{path.removeprefix(before)}"
+            if kind.kind == "HorizontalPodAutoscaler":
+                raise refused_autoscaler()
+            raise MethodNotAllowed(f"use {kind.api_version} to write {kind.plural}")
     return None
 
 
@@ -119,8 +123,19 @@ def _older_backend(backend: Obj) -> Obj:
     return {"serviceName": service["name"], "servicePort": port.get("number") or port.get("name")}
 
 
+def _older_autoscaler(one: Obj) -> None:
+    spec, status = one["spec"], one.get("status") or {}
+    for metric in spec.pop("metrics", ()):
+        resource = metric.get("resource") or {}
+        if resource.get("name") == "cpu" and "averageUtilization" in resource["target"]:
+            spec["targetCPUUtilizationPercentage"] = resource["target"]["averageUtilization"]
+    for word in ("currentMetrics", "conditions"):
+        status.pop(word, None)
+
+
 _CONVERTED: Mapping[str, Callable[[Obj], None]] = {
-    f"discovery.k8s.io/{VERSION}": _older_slice,
-    f"extensions/{VERSION}": _older_ingress,
+    "discovery.k8s.io/v1beta1": _older_slice,
+    "extensions/v1beta1": _older_ingress,
+    "autoscaling/v1": _older_autoscaler,
 }
 """The older versions with other fields."""

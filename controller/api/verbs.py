@@ -85,11 +85,12 @@ class Told:
 
 def answer(registry: Registry, call: Call) -> Answer:
     """Do what a request asks. Raises ApiError for everything that is not 2xx."""
-    old = older.asked(call.method, call.path)
-    if old:
-        body = older.as_served(old, call.body)
-        found = answer(registry, replace(call, path=old.path, accept="", body=body))
-        return replace(found, body=older.as_asked(old, found.body))
+    asked = older.asked(call.method, call.path)
+    if asked:
+        version, path = asked
+        body = older.as_served(version, call.body)
+        found = answer(registry, replace(call, path=path, accept="", body=body))
+        return replace(found, body=older.as_asked(version, found.body))
     if call.method == "GET":
         document = discovery.document(call.path, call.accept)
         if document is not None:
@@ -100,8 +101,8 @@ def answer(registry: Registry, call: Call) -> Answer:
     if call.path in reviews.PATHS:
         if call.method != "POST":
             raise _not_allowed(call)
-        asked = parse_body(call.content_type, call.body)
-        return Answer(201, encode(reviews.review(reviews.PATHS[call.path], asked, call.user)))
+        review = parse_body(call.content_type, call.body)
+        return Answer(201, encode(reviews.review(reviews.PATHS[call.path], review, call.user)))
     target = routes.parse_path(call.path)
     if target.subresource:
         return _on_subresource(registry, call, target)

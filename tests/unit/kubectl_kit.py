@@ -6,6 +6,7 @@ a node that it runs, and lets go of those that are to end.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import subprocess
@@ -29,6 +30,25 @@ _NODE_INFO = (
     "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion",
     "kubeletVersion", "kubeProxyVersion", "operatingSystem", "architecture",
 )  # fmt: skip
+
+
+WEB = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: "nginx:1", ports: [{containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 80}]}
+"""
+NUMBERS = itertools.count()
 
 
 class Cluster:
@@ -79,6 +99,33 @@ class Cluster:
             input=input,
             env=self.environment(**more),
         )
+
+
+class Kubectl:
+    """One kubectl in one namespace of its own."""
+
+    def __init__(self, server: Cluster, program: str, directory: Path) -> None:
+        self.server, self.program, self.directory = server, program, directory
+        self.namespace = f"t{next(NUMBERS)}"
+        server.client.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
+
+    def run(self, *words: str, input: str | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        return self.server.run(self.program, "-n", self.namespace, *words, input=input, **more)
+
+    def __call__(self, *words: str, input: str | None = None, **more: str) -> str:
+        """What it prints, when it exits with 0."""
+        done = self.run(*words, input=input, **more)
+        assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def fails(self, *words: str, input: str | None = None) -> str:
+        """What it prints, when it exits with 1."""
+        done = self.run(*words, input=input)
+        assert done.returncode == 1, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def field(self, what: str, path: str) -> str:
+        return self("get", what, "-o", f"jsonpath={{{path}}}")
 
 
 @contextmanager

@@ -40,16 +40,13 @@ def kinds() -> str:
 
 
 def older_versions() -> str:
-    asked = [(group, kind) for group, kind in older.LISTED.items()]
-    asked.append(("discovery.k8s.io", KINDS["EndpointSlice"]))
-    lines = []
-    for group, kind in asked:
-        methods = [
-            method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if older.is_allowed(group, method)
-        ]
-        listed = "yes" if group in older.LISTED else "no"
-        allowed = "all" if len(methods) == 5 else code(tuple(methods))
-        lines.append((f"`{group}/{older.VERSION}` {kind.kind}", f"`{kind.api_version}`", allowed, listed))
+    lines = [
+        (
+            f"`{old.api_version}` {old.kind.kind}", f"`{old.kind.api_version}`", code(old.methods),
+            "yes" if old.listed else "no",
+        )
+        for old in older.OLDER
+    ]  # fmt: skip
     return rows("asked for", "served as", "methods", "in plain discovery", lines=lines)
 
 
