@@ -28,15 +28,19 @@ _SUBRESOURCE_VERBS = {
 
 
 _OPTIONS = {"attach": "PodAttachOptions", "exec": "PodExecOptions", "portforward": "PodPortForwardOptions"}
+_HEALTH = ("/healthz", "/livez", "/readyz")
 _LISTED = [old for old in older.OLDER if old.listed]
 _JSON = "application/json"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 """Asked for by kubectl when it meets an unknown kind: there are none here."""
 
 
-def document(path: str, accept: str = "") -> tuple[bytes, str] | None:
-    """Body and content type for a path outside the collections, or None when it is none."""
+def document(path: str, accept: str = "", *, verbose: bool = False) -> tuple[bytes, str] | None:
+    """Body and content type for a path outside the collections, or None when it is none. ``verbose`` as
+    ``/readyz?verbose`` asks: one who answers has its store open, and nothing else to check."""
     path = path.rstrip("/")
+    if verbose and path in _HEALTH:
+        return f"[+]ping ok\n{path[1:]} check passed\n".encode(), "text/plain"
     for version in ("v2", "v2beta1"):
         shape = f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
         if path in ("/api", "/apis") and shape in accept:
@@ -91,7 +95,7 @@ def _document(path: str) -> dict[str, Any] | str | None:
         named += [f"/apis/{old.api_version}" for old in _LISTED]
         return {"paths": ["/api", "/api/v1", "/apis", *named, "/healthz", "/livez", "/openapi/v2",
                           "/openapi/v3", "/readyz", "/version"]}  # fmt: skip
-    if path in ("/healthz", "/livez", "/readyz"):
+    if path in _HEALTH:
         return "ok"
     if path == "/version":
         return _VERSION

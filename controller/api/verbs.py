@@ -92,7 +92,7 @@ def answer(registry: Registry, call: Call) -> Answer:
         found = answer(registry, replace(call, path=path, accept="", body=body))
         return replace(found, body=older.as_asked(version, found.body))
     if call.method == "GET":
-        document = discovery.document(call.path, call.accept)
+        document = discovery.document(call.path, call.accept, verbose="verbose" in call.query)
         if document is not None:
             return Answer(200, *document)
         published = openapi.document(call.path)

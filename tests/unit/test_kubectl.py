@@ -38,6 +38,8 @@ def test_it_finds_version_kinds_and_explanations(kubectl: Kubectl) -> None:
     assert "discovery.k8s.io/v1" in versions
     assert ("policy/v1beta1" in versions) is (kubectl.program != newest())
     assert "nodes/proxy" in kubectl("get", "--raw", "/api/v1")
+    assert kubectl("get", "--raw", "/readyz") == "ok"
+    assert "readyz check passed" in kubectl("get", "--raw", "/readyz?verbose")
     assert "type determines how the Service is exposed" in kubectl("explain", "service.spec.type")
     assert "targetPort" in kubectl("explain", "service.spec", "--recursive")
     assert "https://127.0.0.1:" in kubectl("cluster-info")
