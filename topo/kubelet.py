@@ -274,6 +274,9 @@ class Kubelet:
                 return await self._threaded(self._api, lambda: self._client.credentials(names))
             except Unreachable:
                 await asyncio.sleep(_RETRY)
+            except ApiError as error:  # without them no pod starts
+                self._log(f"kubelet: no credentials yet: {error}")
+                await asyncio.sleep(_RETRY)
 
     async def _write(self, pod: Obj, patch: Obj) -> None:
         metadata = pod["metadata"]
