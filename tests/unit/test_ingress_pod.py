@@ -58,6 +58,13 @@ def test_upstreams_command_and_arguments_are_taken() -> None:
     assert program(container("/nginx-ingress-controller", *ARGUMENTS, command=1)).argv == made.argv
 
 
+def test_a_fetched_nginx_is_on_the_pods_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("topo.images.ingress_nginx.nginx_program", lambda: "/fetched/usr/sbin/nginx")
+    made = program(container())
+    assert made.env["PATH"].split(":")[-1] == "/fetched/usr/sbin"
+    assert "/fetched/usr/sbin/nginx" in made.binds
+
+
 def test_a_machine_without_nginx_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("topo.images.ingress_nginx.nginx_program", lambda: None)
     with pytest.raises(OSError, match=r"run \./lab setup ingress once"):

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from topo.environment import HOME
 from topo.images.image import Container, Program
 from topo.images.module import run_module
+from topo.runtime_box import PATH
 
 MODULE = "controller.ingress.app"
 _ENTRYPOINTS = (("/nginx-ingress-controller",), ("nginx-ingress-controller",))
@@ -33,4 +36,7 @@ def program(container: Container) -> Program:
     if nginx is None:
         raise OSError(2, MISSING)
     args = container.args[1:] if container.args[:1] in _ENTRYPOINTS else container.args
-    return run_module(MODULE, f"--nginx={nginx}", *args, binds=(nginx,))
+    made = run_module(MODULE, f"--nginx={nginx}", *args, binds=(nginx,))
+    # As in the real image, `nginx -T` can be typed in the pod, wherever the program came from.
+    path = f"{container.env.get('PATH', PATH)}:{Path(nginx).parent}"
+    return replace(made, env={**made.env, "PATH": path})
