@@ -22,7 +22,9 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 dir=${VM_DIR:-${TMPDIR:-/tmp}/podwire-vm}
 port=${VM_PORT:-2222}
 packages=${VM_PACKAGES-mininet,openvswitch-switch,tcpdump,tshark,iperf3,nftables,ethtool,curl,busybox,dnsutils}
-lessons=${VM_LESSONS:-nodeport clusterip loadbalancer dualstack}
+lessons=${VM_LESSONS:-nodeport clusterip loadbalancer kubectl_tour ingress dualstack}
+# Nothing of root's may be left in /vagrant: the step box looks for it, in whatever order the steps run.
+python='cd /vagrant && PYTHONDONTWRITEBYTECODE=1 python -m'
 steps='provision box rows net lessons links conformance'
 mkdir -p "$dir/out"
 cd "$dir"
@@ -119,11 +121,11 @@ rows() { # every row's packets, hop by hop, over both datapaths, in both familie
     for family in ${VM_FAMILIES:-ipv4 dual}; do
         for datapath in user kernel; do
             file=rows-$family-$datapath.json
-            vm "cd /vagrant && /var/lib/podwire/venv/bin/python -m tests.vm.packets record \
+            vm "$python tests.vm.packets record \
                 /tmp/$file --datapath $datapath --ip-family $family" || return 1
             vm cat "/tmp/$file" >"out/$file"
         done
-        vm "cd /vagrant && python -m tests.vm.packets compare /tmp/rows-$family-{user,kernel}.json" || status=1
+        vm "$python tests.vm.packets compare /tmp/rows-$family-{user,kernel}.json" || status=1
     done
     return $status
 }
@@ -142,13 +144,13 @@ lessons() { # each lesson over both datapaths
             vm "cd /vagrant && ./lab $lesson --datapath $datapath --json >/root/$file" || status=1
             vm cat "/root/$file" >"out/$file"
         done
-        vm "cd /vagrant && python -m tests.vm.packets compare /root/$lesson-{user,kernel}.json" || status=1
+        vm "$python tests.vm.packets compare /root/$lesson-{user,kernel}.json" || status=1
     done
     return $status
 }
 
 links() { # delay and loss, which need netem
-    vm 'cd /vagrant && python -m tests.vm.links'
+    vm "$python tests.vm.links"
 }
 
 conformance() { # upstream's cases that need a kernel with SCTP, over the kernel's datapath
