@@ -57,7 +57,7 @@ SERVICE: Obj = {
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with Lab(ClusterConfig()) as lab:
+    with Lab(ClusterConfig(dns="none")) as lab:
         lab.apply(WEB, SERVICE)
         lab.settle()
         yield lab
