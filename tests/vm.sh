@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The kernel datapath, in a throw-away Debian 12 machine (QEMU), because not every kernel has the
-# openvswitch and netem modules. Not part of ./lab test: emulated, it takes more than an hour.
+# openvswitch and netem modules. Not part of ./lab test: emulated, it takes about half an hour.
 #
 #   tests/vm.sh             all: build, start, install, test, compare, end; exit status 0 when all is well
 #   tests/vm.sh build       only the machine's image (once; a minute)
