@@ -67,6 +67,7 @@ def tell(lesson: Lesson) -> None:
     with surfing.browser(lesson.lab.outside(), url, [DB_SERVICE, *population().values()]) as browser:
         stream = the_page(lesson, browser, url)
         one_stream(lesson, browser, stream)
+        a_pod_goes(lesson, browser, stream)
 
 
 def two_deployments(lesson: Lesson) -> None:
@@ -212,6 +213,43 @@ def one_stream(lesson: Lesson, browser: Browser, stream: Connection) -> None:
         lesson.check("the page used no other WebSocket", expected=1, seen=len(shown["websockets"]))
 
 
+def a_pod_goes(lesson: Lesson, browser: Browser, stream: Connection) -> None:
+    with lesson.step("The pod goes, and the page finds another one"):
+        lesson.quote(
+            "The service can connect access to a pod via an interal reference, so a change of the Pods IP "
+            "will not interfere with its accessibility."
+        )
+        gone, address = stream.served.dst.address, external(lesson)
+        home = pod_of(lesson, gone)
+        lesson.say(
+            f"{home.pod} is deleted: Streamlit ends and closes the WebSocket. The page asks for "
+            "/_stcore/health by the Service until somebody answers, opens another WebSocket and goes on "
+            "showing what it showed; the session was in the pod and is gone. Somebody presses r."
+        )
+        with lesson.watch() as seen:
+            begun = time.monotonic()
+            browser.tell("return")
+            lesson.lab.client.delete("Pod", home.pod, "default")
+            shown = browser.says()
+            took = time.monotonic() - begun
+        lesson.say(f"The table was there again {took:.1f} s after the deletion.")
+        picture(lesson, shown, "page-again.png")
+        table_is_right(lesson, shown)
+        first, *others = shown["websockets"]
+        lesson.check("the first WebSocket has ended", expected=True, seen=first["closed"])
+        lesson.check("the last one is open", expected=False, seen=others[-1]["closed"])
+        again = stream_of(lesson, seen)
+        lesson.packets(again, "the page's new WebSocket")
+        lesson.check("it goes to the same external address", expected=address, seen=again.asked.dst.address)
+        ends = {e.endpoint.rpartition(":")[0] for e in seen.remembered if e.client == str(again.asked.src)}
+        lesson.check_that(
+            "and ends, says conntrack, at another pod",
+            bool(ends) and ends <= {str(pod.ip) for pod in pods(lesson, "frontend")} - {gone},
+            expected=f"a frontend pod that is not {gone}",
+            seen=", ".join(ends),
+        )
+
+
 def without_a_browser(lesson: Lesson) -> None:
     with lesson.step("The page, by curl"):
         address = external(lesson)
@@ -231,16 +269,16 @@ def table_is_right(lesson: Lesson, shown: dict[str, Any]) -> None:
     lesson.check("the table is the database's", expected=population(), seen=rows)
 
 
-def picture(lesson: Lesson, shown: dict[str, Any]) -> None:
+def picture(lesson: Lesson, shown: dict[str, Any], name: str = "page.png") -> None:
     """Keep the screenshot, if the user wants to keep things."""
     if lesson.out:
-        lesson.out.path("page.png").write_bytes(shown["screenshot"])
-        lesson.say(f"Screenshot: {lesson.out.wrote('page.png')}")
+        lesson.out.path(name).write_bytes(shown["screenshot"])
+        lesson.say(f"Screenshot: {lesson.out.wrote(name)}")
 
 
 def stream_of(lesson: Lesson, seen: Seen) -> Connection:
-    """The connection on which the browser asked for Streamlit's WebSocket."""
-    for connection in seen.all_to(external(lesson), 80):
+    """The last connection on which the browser asked for Streamlit's WebSocket."""
+    for connection in reversed(seen.all_to(external(lesson), 80)):
         if any(j.hops[0].payload.startswith(STREAM) for j in connection.journeys if not j.reply):
             return connection
     raise LookupError("no request for a WebSocket was seen on any link")
@@ -252,27 +290,17 @@ def text_of(connection: Connection) -> str:
 
 def describe(lesson: Lesson, service: str) -> dict[str, str]:
     """What `kubectl describe service` says, by its labels; from the real kubectl where there is one."""
+    from pathlib import Path
+
     from controller.api.errors import MachineError
-    from controller.api.wiring import ADMIN_TOKEN
-    from scenarios import kubeconfig
-    from topo import sandbox
-    from topo.lab_state import PKI
+    from scenarios.administrator import Administrator
 
     try:
-        kubectl = kubeconfig.kubectl()
+        administrator = Administrator(lesson, Path("/"))
     except MachineError as error:
         lesson.say(f"{error}. Its facts are taken from the API instead.")
         return {"IP": "", "Endpoints": ""} | from_api(lesson, service)
-    run = sandbox.run_dir()
-    token, authority = (run / PKI / ADMIN_TOKEN).read_text(), (run / PKI / "ca.crt").read_bytes()
-    server = f"https://{lesson.lab.node(1).ip}:6443"
-    path = run / "lesson-kubeconfig"
-    path.touch(mode=0o600)
-    path.write_text(kubeconfig.config("lesson", server, ca=authority, token=token), encoding="utf-8")
-    command = f"{kubectl} --kubeconfig={path} describe service {service}"
-    text = lesson.run(lesson.lab.node(1), command).stdout
-    pairs = (line.partition(":") for line in text.splitlines() if line[:1].strip())
-    return {label: value.strip() for label, _, value in pairs}
+    return administrator.facts(f"describe service {service}")
 
 
 def from_api(lesson: Lesson, service: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """A person with a browser: real Chromium opens a page, says what it shows, and stays until told to go.
 
-``browser.py URL WORD ...`` reads commands, one a line: ``open``, ``rerun`` (Streamlit's key r)
-and ``end``. It answers each, once the page shows every WORD, the last one in a table, by one line of JSON:
+``browser.py URL WORD ...`` reads commands, one a line: ``open``, ``rerun`` (Streamlit's key r),
+``return`` (wait until another WebSocket carries the page) and ``end``. It answers each, once the
+page shows every WORD, the last one in a table, by one line of JSON:
 title, text, table, screenshot (PNG in base64), and what each WebSocket carried.
 
 Runs under the demo's Python (playwright), as an ordinary user, and imports nothing of the house.
@@ -47,6 +48,21 @@ class Page:
         before = dict(self._sockets[-1])
         self._page.locator("body").press("r")
         self._until(lambda: all(self._sockets[-1][way] > before[way] for way in ("sent", "received")))
+        self._shown()
+
+    def come_back(self) -> None:
+        """Press r until a WebSocket that was opened after this one brings something: Streamlit's page
+        connects again by itself, but keeps what it shows until it is asked to run."""
+        known = len(self._sockets)
+
+        def carried() -> bool:
+            newest = self._sockets[-1]
+            if len(self._sockets) == known or newest["closed"]:
+                return False
+            self._page.locator("body").press("r")
+            return bool(newest["received"])
+
+        self._until(carried)
         self._shown()
 
     def _until(self, condition: Any) -> None:
@@ -98,7 +114,7 @@ def main(url: str, *words: str) -> int:
                 args=["--no-proxy-server", "--disable-dev-shm-usage", "--disable-gpu"],
             )
             page = Page(browser.new_page(viewport={"width": 1100, "height": 1000}), words)
-            commands = {"open": lambda: page.open(url), "rerun": page.rerun}
+            commands = {"open": lambda: page.open(url), "rerun": page.rerun, "return": page.come_back}
             for command in map(str.strip, iter(sys.stdin.readline, "")):
                 if command == "end":
                     break
