@@ -194,7 +194,8 @@ def default_services(lesson: Lesson, admin: Administrator) -> None:
         lesson.say(
             "minikube's API server listens on 8443, kubeadm's and podwire's on 6443. And minikube lists more "
             "pods here: etcd, kube-scheduler, kube-controller-manager, storage-provisioner. In podwire the "
-            "first is a file, the next two are loops beside the API server, and volumes there are none."
+            "first is a file, the next two are loops beside the API server, and a claim is a directory "
+            "of the lab."
         )
 
 

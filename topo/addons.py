@@ -83,8 +83,8 @@ def _object(version: str, kind: str) -> Obj:
 
 def _deployment(image: str) -> Obj:
     """One pod, and as kubeadm has it a second one elsewhere; the first on the control plane's node, so that
-    every lab has it in the same place. It asks the API server for its ConfigMap, since pods have no volumes
-    here, and is asked every second until it has started, so that names are there soon."""
+    every lab has it in the same place. It asks the API server for its ConfigMap, since a volume here keeps
+    what it had at the start, and is asked every second until it has started, so that names are there soon."""
     container: Obj = {
         "name": "coredns",
         "image": image,

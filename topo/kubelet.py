@@ -301,7 +301,9 @@ class Kubelet:
             return None
         data: dict[str, str] = dict(obj.get("data") or {})
         if kind == "Secret":
-            return {word: base64.b64decode(value).decode(errors="replace") for word, value in data.items()}
+            return {
+                word: base64.b64decode(value).decode(errors="surrogateescape") for word, value in data.items()
+            }
         return data
 
     async def _insist(self, call: Callable[[], Any]) -> None:

@@ -19,7 +19,9 @@ _FIELD_WITH_KEY = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 
 
 class ConfigError(Exception):
-    """The environment cannot be made: the container waits with CreateContainerConfigError."""
+    """The environment cannot be made: the container waits in ``state``, an event says why."""
+
+    state, reason, prefix = "CreateContainerConfigError", "Failed", "Error: "
 
 
 def expand(text: str, env: Mapping[str, str]) -> str:

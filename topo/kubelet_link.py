@@ -6,6 +6,7 @@ A runtime that goes takes its containers with it; ``on_lost`` tells.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ class RuntimeLink:
                 raise
             return {}
         return codes
+
+    async def release(self, uid: str) -> None:
+        """A pod's volumes are not needed any more."""
+        if self._channel is not None and not self._channel.closed:
+            with contextlib.suppress(RuntimeFault):  # gone with the runtime
+                await self._channel.request("release", uid=uid)
 
     async def execute(self, container_id: str, argv: Sequence[str], timeout: float) -> tuple[int, str]:
         channel = await self._connected()

@@ -25,6 +25,7 @@ from topo.kubelet_spec import Place, container_of, image_id, named_ports, pod_me
 from topo.kubelet_stand_in import excused
 from topo.kubelet_status import OWN_CONDITIONS, ContainerRecord, pod_status, restarts, status_patch
 from topo.kubelet_stop import before_stop
+from topo.kubelet_volumes import references as shown
 from topo.plan import in_family
 from topo.probes import Target
 from topo.runtime_wire import RuntimeFault
@@ -193,15 +194,15 @@ class PodWorker:
             self._event(f'Container image "{record.spec["image"]}" already present on machine', "Pulled")
         try:
             found = {}
-            for kind, name in references(record.spec):
+            for kind, name in references(record.spec) | shown(self.pod):
                 found[kind, namespace, name] = await machine.fetch(kind, namespace, name)
             container_id = machine.new_id(self, record)
             container = container_of(
                 self.pod, record.spec, container_id, self.place, machine.services(), lambda *at: found.get(at)
             )
         except ConfigError as error:
-            record.wait("CreateContainerConfigError", str(error))
-            self._event(f"Error: {error}", "Failed", type="Warning")
+            record.wait(error.state, str(error))
+            self._event(f"{error.prefix}{error}", error.reason, type="Warning")
             self._spawn(self._again(record, self._machine.pace.retry))
             return
         turn_log(container.log, again=record.restarts > 0)
@@ -320,6 +321,8 @@ class PodWorker:
             if self._plugged:
                 await self._machine.unplug(self.host)
                 self._ipam.release(IPv4Address(self.place.address))
+            if self.pod["spec"].get("volumes"):
+                await self._machine.link.release(self.pod["metadata"]["uid"])
             self.gone.set()
             if delete:
                 await self._machine.delete(self.pod)

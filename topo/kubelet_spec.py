@@ -12,6 +12,7 @@ from topo.images.table import find, stand_in_message
 from topo.kubelet_env import Lookup, environment, expand
 from topo.kubelet_files import files, hostname
 from topo.kubelet_stand_in import more_ports, unasked
+from topo.kubelet_volumes import left_out, mounts_of, volumes_of
 
 NOBODY = 65534
 
@@ -92,6 +93,8 @@ def container_of(
         workdir=spec.get("workingDir") or "/",
         stdin=bool(spec.get("stdin")),
         tty=bool(spec.get("tty")),
+        volumes=volumes_of(pod, fields=fields, credentials=place.credentials, lookup=lookup),
+        mounts=mounts_of(spec, env),
         log=f"{place.logs}/{metadata['namespace']}_{metadata['name']}_{spec['name']}.log"
         if place.logs
         else "",
@@ -152,12 +155,8 @@ def remarks(pod: Obj, spec: Obj) -> Iterable[Remark]:
             message=f"container {spec['name']}: command {command} is not run; podwire's own program "
             f"{image.name} takes the place of image {spec['image']}",
         )
-    mounts = [mount["name"] for mount in spec.get("volumeMounts") or []]
-    if mounts:
-        yield Remark(
-            reason="VolumesIgnored",
-            message=f"container {spec['name']}: podwire mounts no volumes; left out: {', '.join(mounts)}",
-        )
+    for text in left_out(pod, spec):
+        yield Remark(reason="VolumesIgnored", message=f"container {spec['name']}: {text}")
     for kind in ("startup", "liveness", "readiness"):
         why = unasked(spec, kind)
         if why:

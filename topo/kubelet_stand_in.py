@@ -67,7 +67,7 @@ def excused(container: Obj, code: int) -> str:
     if code in _NO_PROGRAM:
         return "podwire has not its program"
     if container.get("volumeMounts"):
-        return "podwire mounts no volumes"
+        return "its volumes may hold less here"
     if (
         context.get("runAsUser") == 0
         or context.get("privileged")

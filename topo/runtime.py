@@ -24,13 +24,15 @@ from topo import linux
 from topo.images.image import Container
 from topo.runtime_containers import Containers
 from topo.runtime_exec import Execs
+from topo.runtime_volumes import release
 from topo.runtime_wire import Channel, Message, RuntimeFault, listen
 
 log = logging.getLogger("runtime")
 
 
 class Server:
-    """Answers ``start``, ``stop``, ``exec``, ``exec_sync``, ``input``, ``list``; tells everyone of exits."""
+    """Answers ``start``, ``stop``, ``exec``, ``exec_sync``, ``input``, ``release`` and ``list``; tells
+    everyone of exits."""
 
     def __init__(self, sock: socket.socket, directory: Path) -> None:
         self._loop = asyncio.get_running_loop()
@@ -86,6 +88,9 @@ class Server:
                 return await self.execs.exec_sync(message["container"], message["argv"], message["timeout"])
             case "input":
                 await self.containers.input(message)
+                return None
+            case "release":
+                release(self.containers.volumes, message["uid"])
                 return None
             case "list":
                 return self.containers.describe()

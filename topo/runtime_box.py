@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from topo import linux, runtime_sys
+from topo import linux, runtime_sys, runtime_volumes
+from topo.images.image import Mount, Volume
 
 NOBODY = 65534
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/busybox"
@@ -51,6 +52,11 @@ class Box:
     busybox: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     binds: Sequence[str] = ()
+    volumes: Sequence[Volume] = ()
+    mounts: Sequence[Mount] = ()
+    shared: Mapping[str, str] = field(default_factory=dict)
+    """Where the machine has those volumes that outlive the box."""
+    user: int = NOBODY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,10 +214,14 @@ def _build_root(box: Box) -> None:
     for path, text in late.items():
         Path(root + path).parent.mkdir(parents=True, exist_ok=True)
         Path(root + path).write_text(text)
+    if box.mounts:
+        runtime_volumes.stage(root, box.shared)
     os.chdir(root)
     runtime_sys.pivot_root(".", ".")
     linux.umount(".")
     os.chdir("/")
+    if box.mounts:
+        runtime_volumes.mount_all(box.volumes, box.mounts, box.user)
     remount = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY
     linux.mount("none", "/", flags=remount | linux.MS_NOSUID | linux.MS_NODEV)
 

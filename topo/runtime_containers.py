@@ -26,6 +26,7 @@ from topo.runtime_busybox import applets
 from topo.runtime_log import Budget
 from topo.runtime_running import Running
 from topo.runtime_sys import CAPABILITIES
+from topo.runtime_volumes import share
 from topo.runtime_wire import Channel, Message, RuntimeFault
 
 log = logging.getLogger("runtime")
@@ -47,6 +48,7 @@ class Containers:
         self._budget = Budget()
         self._scratch = directory / "root"
         self._scratch.mkdir(exist_ok=True)
+        self.volumes = directory / "volumes"
         self._busybox = applets(directory / "busybox")
         self._light: Channel | None = None
 
@@ -151,6 +153,10 @@ class Containers:
                     busybox=self._busybox,
                     files=container.files,
                     binds=running.program.binds if running.program else (),
+                    volumes=container.volumes,
+                    mounts=container.mounts,
+                    shared=share(self.volumes, container.volumes) if container.mounts else {},
+                    user=container.user,
                 )
             )
             running.box = pid

@@ -68,7 +68,6 @@ def test_what_stand_ins_lack_is_told_in_events(lab: Lab) -> None:
         ("cart", "ProbeIgnored"),
         ("catalog", "ProbeIgnored"),
         ("currency", "ProbeIgnored"),
-        ("edge", "VolumesIgnored"),
         ("checkout", "PrivilegesIgnored"),
         ("storefront", "CommandIgnored"),
         ("storefront", "InitContainerIgnored"),

@@ -90,7 +90,7 @@ def test_a_sidecar_leaves_the_ports_of_the_others_alone() -> None:
 @pytest.mark.parametrize(
     ("parts", "code", "why"),
     [
-        ({"volumeMounts": [{"name": "data", "mountPath": "/data"}]}, 1, "podwire mounts no volumes"),
+        ({"volumeMounts": [{"name": "data", "mountPath": "/data"}]}, 1, "its volumes may hold less here"),
         ({"securityContext": {"runAsUser": 0}}, 1, "podwire grants no root"),
         ({"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}, 1, "podwire grants no root"),
         ({}, 127, "podwire has not its program"),

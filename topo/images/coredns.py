@@ -1,7 +1,7 @@
 """registry.k8s.io/coredns/coredns: the cluster's DNS server, a real process in its pod.
 
 By default ours (``controller.dns``) in a python of its own; ``podwire/coredns-binary`` (``--dns coredns``)
-is the machine's own coredns program; since pods have no volumes here, ``controller.dns.mounted`` starts it
+is the machine's own coredns program; since a volume here never changes, ``controller.dns.mounted`` starts it
 and keeps its Corefile as the ConfigMap has it. Nothing here resolves names.
 """
 

@@ -20,6 +20,28 @@ class Port:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Volume:
+    """One of a pod's volumes: ``files`` by path with their modes or, with ``shared``, a directory of that
+    name that the pod's containers share, of ``size`` bytes at most."""
+
+    name: str
+    shared: str = ""
+    size: int = 0
+    files: Mapping[str, str] = field(default_factory=dict)
+    modes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """One entry of ``containers[].volumeMounts``."""
+
+    volume: str
+    path: str
+    sub_path: str = ""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Container:
     """What the kubelet hands to the runtime: one container, everything resolved.
 
@@ -46,6 +68,8 @@ class Container:
     log: str = ""
     stdin: bool = False
     tty: bool = False
+    volumes: tuple[Volume, ...] = ()
+    mounts: tuple[Mount, ...] = ()
 
     @property
     def address(self) -> str:
@@ -66,6 +90,8 @@ class Container:
         for name in ("argv", "addresses"):
             known[name] = tuple(known.get(name, ()))
         known["ports"] = tuple(Port(**port) for port in known.get("ports", ()))
+        known["volumes"] = tuple(Volume(**volume) for volume in known.get("volumes", ()))
+        known["mounts"] = tuple(Mount(**mount) for mount in known.get("mounts", ()))
         return cls(**known)
 
 
