@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from controller.api.errors import UsageError
+from controller.api.errors import MachineError, UsageError
 from scenarios import catalogue, cli_graph, kubeconfig
 
 
@@ -46,7 +46,12 @@ def _list(options: argparse.Namespace) -> int:
 def _up(options: argparse.Namespace) -> int:
     from controller.api import manifests
     from topo import sandbox
+    from topo.images import demo
 
+    if options.real_programs:
+        if not demo.present():
+            raise MachineError("Flask and Streamlit are not installed: `./lab setup microservices`")
+        demo.ask()
     config = cluster_config(options)
     manifests.read(options.manifests, ip_family=config.ip_family)  # before anything is started
     access = kubeconfig.Access()

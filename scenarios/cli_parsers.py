@@ -128,6 +128,11 @@ def _up() -> Parser:
         help="the router is a cloud's load balancer (without: <pending>, until ./lab tunnel)",
     )
     parser.add_argument("--config", metavar="FILE", help="a cluster described in YAML")
+    parser.add_argument(
+        "--real-programs",
+        action="store_true",
+        help="the book's images run real Flask and Streamlit, installed once (600 MB), not light stand-ins",
+    )
     cluster_options(parser)
     return parser
 

@@ -13,6 +13,7 @@ from scenarios import catalogue, cli, cli_inside, cli_labs, cli_parsers
 from scenarios.cli_labs import age, how_to_reach
 from scenarios.url import node_urls, serve, some_url
 from topo.config import ClusterConfig
+from topo.images import demo
 
 COMMANDS = sorted(cli_parsers.commands())
 LESSONS = [entry.name for entry in catalogue.lessons()]
@@ -55,6 +56,16 @@ def test_a_cloud_is_there_when_it_is_asked_for(tmp_path: Path) -> None:
         for argv in [(), ("--cloud",), ("--config", str(file))]
     }
     assert asked == {(): False, ("--cloud",): True, ("--config", str(file)): True}
+
+
+def test_real_programs_that_are_not_installed_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "PYTHON", tmp_path / "python")
+    assert cli.main(["up", "--real-programs"]) == 2
+    said = capsys.readouterr().err
+    assert "`./lab setup microservices`" in said
+    assert said.count("\n") == 1
 
 
 def test_every_command_has_somebody_who_does_it() -> None:
