@@ -21,6 +21,7 @@ from topo.kubelet_ipam import AddressesExhausted, Ipam
 from topo.kubelet_logs import turn_log
 from topo.kubelet_machine import Machine
 from topo.kubelet_prober import Prober
+from topo.kubelet_reporter import StatusWriter
 from topo.kubelet_spec import Place, container_of, image_id, named_ports, pod_message, remarks
 from topo.kubelet_stand_in import excused
 from topo.kubelet_status import OWN_CONDITIONS, ContainerRecord, pod_status, restarts, status_patch
@@ -55,9 +56,7 @@ class PodWorker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()
         self._start_time = machine.now()
-        self._written: Obj = {}
-        self._writer: asyncio.Task[None] | None = None
-        self._dirty = False
+        self._status = StatusWriter(self._as_it_is, self._write, self._spawn)
         self._life: asyncio.Task[None] | None = None
         self._grace_given: float | None = None
 
@@ -78,16 +77,16 @@ class PodWorker:
                 if record.running:
                     self._event(f"Container {record.name} definition changed, will be restarted", "Killing")
                     self._spawn(self._kill(record, self._grace()))
-        if self._written and pod["spec"].get("readinessGates"):
-            self.sync()
+        if self._status.written and pod["spec"].get("readinessGates"):
+            self._status.sync()
 
     def moved_to(self, node_addresses: tuple[str, ...]) -> None:
         """The node has other addresses."""
         on_host = bool(self.pod["spec"].get("hostNetwork"))
         addresses = node_addresses if on_host else self.place.addresses
         self.place = replace(self.place, node_addresses=node_addresses, addresses=addresses)
-        if self._written:
-            self.sync()
+        if self._status.written:
+            self._status.sync()
 
     def end(self, settled: Callable[[], None], *, grace: float, delete: bool) -> None:
         """Stop the pod within ``grace`` seconds, take its wires away and (if asked) delete the object."""
@@ -129,7 +128,7 @@ class PodWorker:
             for record in self._records:
                 if record.init:
                     await self._launch_init(record)
-                    self.sync()
+                    self._status.sync()
                     while not record.done:
                         settled()
                         self._moved.clear()
@@ -137,8 +136,8 @@ class PodWorker:
                         if self._ending.is_set() or self._failed_for_good(record):
                             return
             await asyncio.gather(*(self._launch(record) for record in self._records if not record.init))
-            self.sync()
-            await self._flushed()
+            self._status.sync()
+            await self._status.flushed()
         finally:
             settled()
 
@@ -167,8 +166,8 @@ class PodWorker:
                 if not isinstance(error, AddressesExhausted):
                     text += f" ({type(error).__name__})"
                 self._event(text, "FailedCreatePodSandBox", type="Warning")
-                self.sync()
-                await self._flushed()
+                self._status.sync()
+                await self._status.flushed()
                 settled()
                 attempts += 1
                 await self._pause(min(self._machine.pace.retry * attempts, 30))
@@ -340,32 +339,17 @@ class PodWorker:
 
     # -- status
 
-    def sync(self) -> None:
-        """Write the status, if it differs from what was written; changes meanwhile go into one more."""
-        self._dirty = True
-        if self._writer is None or self._writer.done():
-            self._writer = self._spawn(self._write())
-
     def _changed(self) -> None:
         self._moved.set()
         if not self._ending.is_set() or self._probers:
-            self.sync()
+            self._status.sync()
 
-    async def _write(self) -> None:
-        while self._dirty:
-            self._dirty = False
-            status = self._status()
-            if status != self._written:
-                self._written = status
-                await self._machine.write(self.pod, status_patch(status, self._interface))
+    async def _write(self, status: Obj) -> None:
+        await self._machine.write(self.pod, status_patch(status, self._interface))
 
-    async def _flushed(self) -> None:
-        while self._writer is not None and not self._writer.done():
-            await asyncio.wait([self._writer])
-
-    def _status(self) -> Obj:
+    def _as_it_is(self) -> Obj:
         # what was written may be newer than what the informer has shown; the others' conditions are not
-        own = [c for c in self._written.get("conditions", []) if c["type"] in OWN_CONDITIONS]
+        own = [c for c in self._status.written.get("conditions", []) if c["type"] in OWN_CONDITIONS]
         seen = (self.pod.get("status") or {}).get("conditions") or []
         known = {**self.pod, "status": {"conditions": [*seen, *own]}}
         status = pod_status(
