@@ -38,7 +38,8 @@ STATIC = (
 UNIT = Check("unit", (*_PYTEST, "tests/unit"))
 OVS = Check("ovs", (*_PYTEST, "tests/ovs"), quiet=False)
 _COMMANDS = tuple(
-    f"tests/net/test_{name}.py" for name in ("sandbox", "sandbox_join", "lab_ends", "scenarios")
+    f"tests/net/test_{name}.py"
+    for name in ("sandbox", "sandbox_join", "lab_ends", "scenarios", "microservices", "door")
 )
 """The half of the net tier that starts whole commands; every other file of it is in the other half."""
 NET = Check("net, labs", (*_PYTEST, "tests/net", *(f"--ignore={file}" for file in _COMMANDS)), quiet=False)
