@@ -48,7 +48,8 @@ def snapshot() -> set[str]:
     for directory in _DIRECTORIES:
         for where, directories, files in os.walk(directory):
             found |= {f"file {where}/{entry}" for entry in directories + files}
-            directories[:] = [entry for entry in directories if not Path(where, entry).is_mount()]
+            # Not Path.is_mount, which raises for what is gone by now.
+            directories[:] = [entry for entry in directories if not os.path.ismount(Path(where, entry))]
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             with suppress(OSError):
